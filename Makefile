@@ -1,0 +1,50 @@
+# Everything works from a fresh clone with Python 3.11+ and pip. CI calls the same targets.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+TORCH ?= torch==2.13.0
+OLDEST ?= transformers==5.0.0
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := all
+.PHONY: all setup check fix test test-all oldest bench clean
+
+all: check test
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $(READY)
+
+check: $(READY)
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	PYTHONPATH=src $(BIN)/lint-imports --no-cache
+
+fix: $(READY)
+	$(BIN)/ruff check --fix src tests benchmarks
+
+test: $(READY)
+	$(BIN)/python -m pytest -q
+
+test-all: $(READY) oldest
+	$(BIN)/python -m pytest -q -m "slow or browser or extras or postgres"
+
+# the oldest transformers that pyproject.toml allows
+oldest: .venv-oldest/.ready
+	.venv-oldest/bin/python -m pytest -q tests/engines tests/test_invariants.py tests/jobs
+
+.venv-oldest/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check $(TORCH)
+	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check '$(OLDEST)' -e '.[dev]'
+	touch $@
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) .venv-oldest dist build .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,53 @@
+"""sternpost finds the features by which an open-weight chat model refuses, turns them up only where
+they are needed, measures what that costs, and serves the result.
+
+    with sternpost.steer(model, sae, [sternpost.Clamp(feature=597, value=8.0)]) as run:
+        out = model.generate(**inputs, max_new_tokens=64)
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sternpost.engines.fake import FakeEngine as FakeEngine
+    from sternpost.engines.loading import load_model as load_model
+    from sternpost.engines.steer import steer as steer
+    from sternpost.errors import SternpostError as SternpostError
+    from sternpost.jobs.chat import chat as chat
+    from sternpost.jobs.doctor import doctor as doctor
+    from sternpost.jobs.load import load_sae as load_sae
+    from sternpost.pipeline import run as run
+    from sternpost.types import Ablate as Ablate
+    from sternpost.types import Add as Add
+    from sternpost.types import Ceiling as Ceiling
+    from sternpost.types import Clamp as Clamp
+    from sternpost.types import Floor as Floor
+    from sternpost.types import Hookpoint as Hookpoint
+    from sternpost.types import Plan as Plan
+    from sternpost.types import Positions as Positions
+    from sternpost.types import Scale as Scale
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Ablate": "types", "Add": "types", "Ceiling": "types", "Clamp": "types",
+    "FakeEngine": "engines.fake", "Floor": "types", "Hookpoint": "types", "Plan": "types",
+    "Positions": "types", "Scale": "types", "SternpostError": "errors", "chat": "jobs.chat",
+    "doctor": "jobs.doctor", "load_model": "engines.loading", "load_sae": "jobs.load",
+    "run": "pipeline", "steer": "engines.steer",
+}
+
+__all__ = ["Ablate", "Add", "Ceiling", "Clamp", "FakeEngine", "Floor", "Hookpoint", "Plan",
+           "Positions", "Scale", "SternpostError", "chat", "doctor", "load_model", "load_sae",
+           "run", "steer"]
+
+
+def __getattr__(name: str) -> Any:
+    """Public names are imported when they are first used: torch takes seconds to import."""
+    if name in _HOME:
+        return getattr(import_module(f"sternpost.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'sternpost' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,15 @@
+"""Which tokens a name means, and residual-stream activations on disk."""
+
+from sternpost.activations.positions import (
+    Tokens,
+    answer_of,
+    find_t_inst,
+    keep_for_training,
+    needs_template,
+    select,
+    thinking_tokens,
+)
+from sternpost.activations.shards import Shards, open_shards, write_shards
+
+__all__ = ["Shards", "Tokens", "answer_of", "find_t_inst", "keep_for_training", "needs_template",
+           "open_shards", "select", "thinking_tokens", "write_shards"]

@@ -1,0 +1,53 @@
+"""`sternpost chat`: talk to a model with features clamped."""
+
+from typing import Any
+
+import click
+
+from sternpost.cli.options import debug
+
+
+@click.command()
+@click.option("--model", required=True, help="Model: a folder or a Hub id.")
+@click.option("--sae", help="SAE whose features are clamped: a folder or Hub id[:SAE_ID].")
+@click.option("--clamp", multiple=True, metavar="FEATURE=VALUE ...",
+              help="Clamp a feature, activation units. Repeatable.")
+@click.option("--compare", is_flag=True, help="Show the unsteered reply beside the steered one.")
+@click.option("--system", help="System prompt.")
+@click.option("--chat-template", help="File with a Jinja chat template to use instead.")
+@click.option("--chat-template-kwargs", help="Further template variables, as JSON.")
+@click.option("--max-new-tokens", default=200, show_default=True, help="Longest reply, in tokens.")
+@click.option("--device", default="auto", show_default=True)
+@click.option("--dtype", default="auto", show_default=True)
+@click.option("--revision", help="Revision of a Hub model.")
+@debug
+def chat(**options: Any) -> None:
+    """Talk to a model. End with Ctrl-D or an empty line."""
+    from rich.columns import Columns
+    from rich.console import Console
+    from rich.panel import Panel
+    from rich.text import Text
+
+    from sternpost.engines.quiet import quiet_libraries
+    from sternpost.jobs.chat import chat as start
+
+    quiet_libraries()
+    console, conversation = Console(), start(**options)
+    while text := _ask():
+        turn = conversation.send(text)
+        steered = Panel(Text(turn.reply), title="steered" if conversation.plan else "model")
+        plain = Panel(Text(turn.unsteered or ""), title="unsteered")
+        width = max(30, console.width // 2 - 1)
+        console.print(Columns([plain, steered], width=width) if conversation.compare else steered)
+        if turn.proof is not None and turn.proof.features:
+            edits = zip(turn.proof.features, turn.proof.before, turn.proof.after, strict=True)
+            console.print("; ".join(f"feature {f}: {b:.2f} -> {a:.2f}" for f, b, a in edits) +
+                          f" at {len(turn.proof.positions)} tokens", style="dim")
+
+
+def _ask() -> str:
+    try:
+        return click.prompt("you", default="", show_default=False).strip()
+    except click.Abort:  # Ctrl-C ends the whole command with 130, Ctrl-D just ends it
+        click.echo()
+        return ""

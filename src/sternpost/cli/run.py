@@ -1,0 +1,53 @@
+"""`sternpost run`: the whole experiment."""
+
+import json
+from typing import Any
+
+import click
+
+from sternpost.cli.options import debug, from_settings, given
+from sternpost.jobs.settings import RunSettings, read_recipe, settings_from
+
+
+@click.command(context_settings={"show_default": False})
+@click.argument("recipe", required=False)
+@click.option("--set", "changes", multiple=True, metavar="key=value",
+              help="Change a setting of the recipe.")
+@click.option("--json", "as_json", is_flag=True, help="Print results.json instead of the table.")
+@from_settings(RunSettings)
+@debug
+def run(recipe: str | None, changes: tuple[str, ...], as_json: bool, **options: Any) -> None:
+    """Find a model's refusal feature, steer it, and measure what that costs.
+
+    Takes options, or a TOML RECIPE of the same names; options win over the recipe.
+    """
+    known = read_recipe(recipe, changes) if recipe else {}
+    if changes and not recipe:
+        raise click.UsageError("--set changes a recipe; give RECIPE.toml, or plain options.")
+    where = recipe or "run"
+    settings = settings_from(RunSettings, {**known, **given(RunSettings, options)}, where)
+    show(settings, as_json)
+
+
+def show(settings: RunSettings, as_json: bool) -> None:
+    """Runs, with progress on stderr, and prints what came of it."""
+    from rich.console import Console
+
+    from sternpost.engines.quiet import quiet_libraries
+    from sternpost.jobs.progress import Watch
+    from sternpost.pipeline import tell
+    from sternpost.report import results_table
+
+    quiet_libraries()
+    done = tell(settings, Watch(Console(stderr=True)))
+    if not hasattr(done, "results"):
+        click.echo(json.dumps(done.as_dict(), indent=2) if as_json else "\n".join(done.lines()))
+        return
+    if as_json:
+        click.echo(json.dumps(done.results, indent=2, ensure_ascii=False))
+        return
+    Console().print(results_table(done.results))
+    click.echo(f"\n{done.headline}\n")
+    for warning in done.results["warnings"]:
+        click.echo(f"note: {warning}")
+    click.echo(f"report: {done.path / 'report.html'}")

@@ -1,0 +1,1 @@
+"""Models that can be looked into and steered: one file a backend. The only room with hooks."""

@@ -1,0 +1,283 @@
+"""One call of a model, plain or `generate`: which tokens each of its forwards holds, and the proof.
+
+Everything is kept in the row's own real tokens, so nothing depends on padding, on the cache, or on
+how a prompt is cut into forwards.
+"""
+
+import inspect
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from sternpost.activations import Tokens, find_t_inst, select, tells_thinking, thinking_tokens
+from sternpost.errors import EditError, PositionsError
+from sternpost.steering import Table
+from sternpost.types import Plan, Positions, Proof
+
+if TYPE_CHECKING:
+    from sternpost.engines.steer import Steering
+
+
+@dataclass
+class Piece:
+    """What one forward wrote."""
+
+    start: int
+    edited: Tensor
+    index: Tensor
+    before: Tensor | None
+    after: Tensor | None
+
+
+@dataclass
+class Stream:
+    """One forward on its way to the block: which of its tokens are written."""
+
+    call: "Call"
+    start: int
+    edited: Tensor
+    index: Tensor
+
+    def record(self, edited: Tensor, before: Tensor | None, after: Tensor | None) -> None:
+        """Notes what was read and written."""
+        kept = [piece for piece in self.call.pieces if piece.start < self.start]
+        self.call.pieces = [*kept, Piece(self.start, edited, self.index, before, after)]
+
+
+@dataclass
+class Call:
+    """A `generate`, or a plain forward, from its start to its proof."""
+
+    steering: "Steering"
+    n_rows: int
+    generating: bool
+    prompt_ids: Tensor | None = None
+    prompt_mask: Tensor | None = None
+    """[row, column] of what `generate` was given; None until the first forward shows it."""
+    columns: int = 0
+    """Length of the prompt, padding included."""
+    stop: Tensor | None = None
+    """Tokens after which a row is finished and only fed padding; None where rows are beams."""
+    alive: Tensor | None = None
+    response: Tensor | None = None
+    """[row, column] response ids seen so far, where reasoning has to be told apart."""
+    t_inst: Tensor | None = None
+    pieces: list[Piece] = field(default_factory=list)
+
+    @classmethod
+    def of_generate(cls, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any],
+                    steering: "Steering") -> "Call":
+        """The call that `model.generate(*args, **kwargs)` is."""
+        ids = args[0] if args else kwargs.get("inputs", kwargs.get("input_ids"))
+        given = ids if ids is not None else kwargs.get("inputs_embeds")
+        if given is None:
+            raise EditError("generate(...) was given no prompt. Pass input_ids=...")
+        mask = kwargs.get("attention_mask")
+        mask = None if mask is None else mask == 1
+        config = kwargs.get("generation_config") or model.generation_config
+        beams = kwargs.get("num_beams") or getattr(config, "num_beams", 1) or 1
+        stop = None if beams > 1 else _stop_ids(model, config, kwargs, given.device)
+        columns = given.shape[1] if mask is None else max(mask.shape[1], given.shape[1])
+        return cls(steering, given.shape[0], True, ids, mask, columns, stop)
+
+    @classmethod
+    def of_forward(cls, trunk: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any],
+                   steering: "Steering") -> "Call":
+        """The call that a plain forward is."""
+        given = _given(_bind(trunk, args, kwargs))
+        return cls(steering, given.shape[0], False)
+
+    def observe(self, trunk: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Stream:
+        """The forward that `trunk` is about to run."""
+        bound = _bind(trunk, args, kwargs)
+        given, ids, cache = _given(bound), bound.get("input_ids"), bound.get("past_key_values")
+        start = int(cache.get_seq_length()) if cache is not None else 0
+        mask = bound.get("attention_mask")
+        mask = mask == 1 if isinstance(mask, Tensor) and mask.dim() == 2 else None
+        if self.generating:
+            tokens = self._generating(given, ids, mask, start)
+        else:
+            tokens = self._forward(given, ids, mask, start)
+        return Stream(self, start, self._edited(tokens), tokens.index)
+
+    def _edited(self, tokens: Tokens) -> Tensor:
+        positions = self.steering.plan.positions
+        if isinstance(positions, Positions):
+            return select(positions, tokens)
+        if positions.dtype != torch.bool or positions.shape != tokens.real.shape:
+            raise PositionsError(
+                f"A position mask is a bool tensor [batch, seq] = {tuple(tokens.real.shape)} here; "
+                f"got {positions.dtype} {tuple(positions.shape)}.")
+        return positions.to(tokens.real.device) & tokens.real
+
+    # ---- inside generate -------------------------------------------------------------------
+
+    def _generating(self, given: Tensor, ids: Tensor | None, mask: Tensor | None,
+                    start: int) -> Tokens:
+        rows, seq, device = given.shape[0], given.shape[1], given.device
+        each = rows // self.n_rows  # beams and num_return_sequences repeat every row
+        if self.prompt_mask is None:
+            self.prompt_mask = torch.ones(self.n_rows, self.columns, dtype=torch.bool)
+            if mask is not None and mask.shape[1] >= self.columns:
+                self.prompt_mask = mask[::each, :self.columns]
+        prompt = self.prompt_mask.to(device).repeat_interleave(each, 0)
+        length = prompt.sum(1)
+        column = torch.arange(start, start + seq, device=device)
+        inside = column < self.columns
+        at = column.clamp(max=self.columns - 1)
+        real = torch.where(inside, prompt[:, at], self._alive(ids, inside, start, rows, device))
+        index = torch.where(inside, prompt.long().cumsum(1)[:, at] - 1,
+                            length[:, None] + column - self.columns)
+        return Tokens(real, index, length, length, self._t_inst(each, device),
+                      self._thinking(ids, inside, start))
+
+    def _alive(self, ids: Tensor | None, inside: Tensor, start: int, rows: int,
+               device: Any) -> Tensor:
+        """[row, seq]: whether the row had not ended before this token."""
+        if self.stop is None or ids is None:
+            return torch.ones(rows, len(inside), dtype=torch.bool, device=device)
+        ended = torch.isin(ids, self.stop.to(device)) & ~inside
+        alive = ended.long().cumsum(1) == 0
+        if start >= self.columns and self.alive is not None:
+            alive &= self.alive[:, None].to(device)
+        self.alive = alive[:, -1]
+        return alive
+
+    def _t_inst(self, each: int, device: Any) -> Tensor | None:
+        template = self.steering.template
+        if template is None:
+            return None
+        if self.t_inst is None:
+            assert self.prompt_mask is not None
+            if self.prompt_ids is None or self.prompt_ids.shape != self.prompt_mask.shape:
+                raise PositionsError("positions 't_inst' and 'tail' are read off the whole prompt, "
+                                     "as input_ids, which generate(...) was not given.")
+            self.t_inst = self._find_t_inst(self.prompt_ids, self.prompt_mask)
+        return self.t_inst.to(device).repeat_interleave(each)
+
+    def _find_t_inst(self, ids: Tensor, mask: Tensor) -> Tensor:
+        template = self.steering.template
+        assert template is not None
+        if not {"t_inst", "tail"} & set(self.steering.plan.positions.parts):
+            return torch.zeros(len(ids), dtype=torch.long)
+        tail = template.marks().tail
+        mask = mask.to(ids.device)
+        return torch.tensor([find_t_inst(row[keep].tolist(), _decoder(template.tokenizer), tail)
+                             for row, keep in zip(ids, mask, strict=True)])
+
+    def _thinking(self, ids: Tensor | None, inside: Tensor, start: int) -> Tensor | None:
+        positions = self.steering.plan.positions
+        if not isinstance(positions, Positions) or not tells_thinking(positions):
+            return None
+        template = self.steering.template
+        assert template is not None
+        if self.stop is None or ids is None:
+            raise PositionsError("positions 'thinking' and 'answer' cannot follow beams or prompts "
+                                 "given as embeddings. Use one beam and input_ids.")
+        fresh = ids[:, ~inside]
+        earlier = self.response if start >= self.columns and self.response is not None \
+            else fresh[:, :0]
+        self.response = torch.cat([earlier.to(fresh), fresh], 1)
+        out = torch.zeros(ids.shape, dtype=torch.bool, device=ids.device)
+        if fresh.shape[1]:
+            flags = [thinking_tokens(row, _decoder(template.tokenizer), template.marks())
+                     for row in self.response.tolist()]
+            out[:, -fresh.shape[1]:] = torch.tensor(flags)[:, -fresh.shape[1]:].to(out)
+        return out
+
+    # ---- a plain forward -------------------------------------------------------------------
+
+    def _forward(self, given: Tensor, ids: Tensor | None, mask: Tensor | None,
+                 start: int) -> Tokens:
+        rows, seq, device = given.shape[0], given.shape[1], given.device
+        if mask is None or mask.shape[1] < start + seq:
+            mask = torch.ones(rows, start + seq, dtype=torch.bool, device=device)
+        mask = mask[:, :start + seq]
+        index = (mask.long().cumsum(1) - 1)[:, start:]
+        real = mask[:, start:]
+        length = self._prompt_length(rows, device)
+        t_inst = None
+        if length is not None and self.steering.template is not None:
+            if ids is None or start:
+                raise PositionsError("positions 't_inst' and 'tail' are read off the whole prompt, "
+                                     "as input_ids, which this forward was not given.")
+            t_inst = self._find_t_inst(ids, real & (index < length[:, None])).to(device)
+        return Tokens(real, index, mask.sum(1), length, t_inst)
+
+    def _prompt_length(self, rows: int, device: Any) -> Tensor | None:
+        positions = self.steering.plan.positions
+        given = positions.prompt_length if isinstance(positions, Positions) else None
+        if given is None:
+            return None
+        lengths = torch.tensor([given] * rows if isinstance(given, int) else list(given))
+        if len(lengths) != rows:
+            raise PositionsError(f"prompt_length has {len(lengths)} numbers for a batch of {rows} "
+                                 "rows. Give one number, or one a row.")
+        return lengths.to(device)
+
+    # ---- the proof -------------------------------------------------------------------------
+
+    def proofs(self, plan: Plan, table: Table) -> list[Proof]:
+        """One record a row of what this call's forwards wrote."""
+        if not self.pieces:
+            return []
+        edited = torch.cat([piece.edited.cpu() for piece in self.pieces], 1)
+        index = torch.cat([piece.index.cpu() for piece in self.pieces], 1)
+        before, after = (_means([getattr(piece, name) for piece in self.pieces], edited)
+                         for name in ("before", "after"))
+        each = max(1, edited.shape[0] // self.n_rows)
+        per_row = self.steering.n_lists is not None
+        out = []
+        for row in range(self.n_rows):
+            slots = table.lists[row if per_row else 0]
+            written = bool(slots) or plan.error == "drop"
+            where = index[row * each][edited[row * each]].tolist() if written else ()
+            out.append(Proof(
+                hookpoint=plan.sae.hookpoint, positions=tuple(where),
+                features=tuple(table.features[slot] for slot in slots),
+                before=tuple(before[row * each][slot] for slot in slots),
+                after=tuple(after[row * each][slot] for slot in slots)))
+        return out
+
+
+def _means(parts: list[Tensor | None], edited: Tensor) -> list[list[float]]:
+    """[row][slot]: mean over the edited tokens; NaN where there are none."""
+    if any(part is None for part in parts):
+        return [[] for _ in range(len(edited))]
+    values = torch.cat([part.cpu() for part in parts if part is not None], 1).double()
+    weight = edited[:, :, None].double()
+    count = weight.sum(1)
+    mean = (values * weight).sum(1) / count.clamp(min=1)
+    return torch.where(count > 0, mean, math.nan).tolist()
+
+
+def _bind(trunk: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    return dict(inspect.signature(trunk.forward).bind_partial(*args, **kwargs).arguments)
+
+
+def _given(bound: dict[str, Any]) -> Tensor:
+    given = bound.get("input_ids")
+    given = given if given is not None else bound.get("inputs_embeds")
+    if given is None:
+        raise EditError("The model was called without input_ids and without inputs_embeds.")
+    return given
+
+
+def _stop_ids(model: Any, config: Any, kwargs: dict[str, Any], device: Any) -> Tensor:
+    """The ids that end a row, and the padding it is fed afterwards."""
+    ids: list[int] = []
+    for name in ("eos_token_id", "pad_token_id"):
+        value = kwargs.get(name)
+        for holder in (config, model.generation_config):
+            value = getattr(holder, name, None) if value is None else value
+        ids += value.flatten().tolist() if isinstance(value, Tensor) else \
+            [value] if isinstance(value, int) else list(value or ())
+    return torch.tensor(ids, dtype=torch.long, device=device)
+
+
+def _decoder(tokenizer: Any) -> Any:
+    return lambda ids: tokenizer.decode(ids, skip_special_tokens=False,
+                                        clean_up_tokenization_spaces=False)

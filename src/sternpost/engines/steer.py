@@ -1,0 +1,230 @@
+"""`steer(model, sae, edits)`: any forward or `generate` of a transformers model inside is steered.
+
+One forward hook a hookpoint writes. An observer on the module that runs the blocks tells it which
+tokens a forward holds: their rows, their index among the row's real tokens, where the prompt
+ended. `generate` is wrapped on this one model object so that the prompt is what was passed in,
+also where the model drops its cache and reads the prompt again.
+
+Covered: plain forwards, greedy, sampled and beam `generate`, padding on either side, any cache,
+chunked prefill. Not covered: assisted generation and guidance (refused), several processes.
+Overall: hooks and wrapper are gone when the block is left, also by an exception.
+"""
+
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any
+
+from torch import Tensor, nn
+
+from sternpost.activations import needs_template, tells_thinking
+from sternpost.engines.architectures import find_blocks, width
+from sternpost.engines.calls import Call, Stream
+from sternpost.engines.loading import tokenizer_of
+from sternpost.engines.templates import Template
+from sternpost.errors import EditError, HookpointError, PositionsError
+from sternpost.sae import SAE, adopt
+from sternpost.steering import Table, compile_plan, write
+from sternpost.types import Plan, Positions, Proof
+
+_REFUSED = {"assistant_model": "assisted generation", "custom_generate": "custom generation loops",
+            "prompt_lookup_num_tokens": "prompt-lookup decoding", "penalty_alpha": "contrastive "
+            "search", "dola_layers": "DoLa decoding"}
+
+
+class Run:
+    """What happened inside a `steer` block."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[Proof]] = []
+        """The proofs of every finished call, in order."""
+
+    @property
+    def proof(self) -> list[Proof]:
+        """One record a row, of the last finished call; empty before the first."""
+        return self.calls[-1] if self.calls else []
+
+
+def steer(model: Any, sae_or_plan: Any, edits: Sequence[Any] = (), *, mode: str | None = None,
+          positions: Any = None, error: str | None = None, at: str | None = None,
+          tokenizer: Any = None) -> "Steering":
+    """A context in which `model` is steered; it gives a `Run` with the proof.
+
+    `edits`: one list for all rows, or one list a row. `mode`: exact (default), threshold, relu.
+    `positions`: all (default), prompt, t_inst, tail, response, thinking, answer, last(k), joined
+    by "+"; or `Positions(...)`, or in a plain forward a bool mask [batch, seq]. `error`: keep
+    (default) or drop. `at`: the block, for an SAE that does not say. Raises EditError,
+    HookpointError, PositionsError, SAEError.
+    """
+    plan = _plan(sae_or_plan, edits, (mode, positions, error), at)
+    return Steering(model, plan, tokenizer)
+
+
+def _plan(sae_or_plan: Any, edits: Sequence[Any], given: tuple[Any, Any, Any],
+          at: str | None) -> Plan:
+    mode, positions, error = given
+    if isinstance(sae_or_plan, Plan):
+        if any(value is not None for value in given) or len(tuple(edits)):
+            raise EditError("A plan brings its own edits, mode, positions and error; giving one of "
+                            "them beside it is ambiguous. Build another Plan(...) instead.")
+        return sae_or_plan
+    return Plan(adopt(sae_or_plan, at), tuple(edits), mode or "exact",  # type: ignore[arg-type]
+                "all" if positions is None else positions,
+                error or "keep")  # type: ignore[arg-type]
+
+
+class Steering:
+    """The context manager behind `steer`. Holds hooks only between enter and exit."""
+
+    def __init__(self, model: Any, plan: Plan, tokenizer: Any = None) -> None:
+        self.model, self.plan = model, plan
+        self.blocks = find_blocks(model)
+        self.block = self.blocks.at(plan.sae.hookpoint)
+        _check_width(model, plan.sae)
+        self.sae: SAE = plan.sae
+        self.table: Table = compile_plan(plan)
+        self.n_lists = self.table.rows.shape[0] if _per_row(plan) else None
+        self.tokenizer = tokenizer if tokenizer is not None else tokenizer_of(model)
+        self.template = self._template()
+        self.run = Run()
+        self.call: Call | None = None
+        self.stream: Stream | None = None
+        self._undo: list[Callable[[], None]] = []
+
+    def _template(self) -> Template | None:
+        positions = self.plan.positions
+        if not isinstance(positions, Positions) or not needs_template(positions):
+            return None
+        if self.tokenizer is None:
+            raise PositionsError(f"positions={str(positions)!r} are found through the chat "
+                                 "template. Give it: steer(..., tokenizer=tokenizer).")
+        template = self.tokenizer if isinstance(self.tokenizer, Template) \
+            else Template(self.tokenizer)
+        if tells_thinking(positions) and template.marks().think_close is None:
+            raise PositionsError(f"positions={str(positions)!r}: this chat template marks no "
+                                 "reasoning segment. Use 'response'.")
+        return template
+
+    # ---- entering and leaving --------------------------------------------------------------
+
+    def __enter__(self) -> Run:
+        if self._undo:
+            raise EditError("This steering is already active; make another with steer(...).")
+        self.run = Run()
+        observer = self.blocks.trunk.register_forward_pre_hook(self._observe, with_kwargs=True)
+        self._undo.append(observer.remove)
+        try:
+            # first in line, so that whoever records hidden states sees the steered ones
+            writer = self.block.register_forward_hook(self._write, prepend=True)
+            self._undo.append(writer.remove)
+            self._undo.append(_wrap_generate(self.model, self._generate))
+        except BaseException:
+            self._leave()
+            raise
+        return self.run
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
+        while self._undo:
+            self._undo.pop()()
+        self.call = self.stream = None
+
+    # ---- what the hooks do -----------------------------------------------------------------
+
+    def _generate(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        for name, what in _REFUSED.items():
+            if kwargs.get(name) is not None:
+                raise EditError(f"{what} ({name}=...) cannot be steered. Leave it out.")
+        if kwargs.get("guidance_scale") not in (None, 1, 1.0):
+            raise EditError("Classifier-free guidance (guidance_scale=...) runs the model on two "
+                            "prompts at once and cannot be steered. Leave it out.")
+        if isinstance(self.plan.positions, Tensor):
+            raise PositionsError("A position mask fits one plain forward. In generate(...) use "
+                                 "names, e.g. positions='tail+response'.")
+        outer, self.call = self.call, Call.of_generate(self.model, args, kwargs, self)
+        self._check_rows(self.call.n_rows)
+        try:
+            out = original(*args, **kwargs)
+            self.run.calls.append(self.call.proofs(self.plan, self.table))
+        finally:
+            self.call = outer
+        return out
+
+    def _observe(self, trunk: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        call = self.call
+        if call is None:
+            call = Call.of_forward(trunk, args, kwargs, self)
+            self._check_rows(call.n_rows)
+        self.stream = call.observe(trunk, args, kwargs)
+
+    def _write(self, block: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        if self.stream is None:
+            raise HookpointError("The block was called by itself. Steering needs the whole model: "
+                                 "call model(...) or model.generate(...).")
+        stream, self.stream = self.stream, None
+        h = output[0] if isinstance(output, tuple) else output
+        new = self._apply(h, stream)
+        if stream.call is not self.call:  # a plain forward is a call of its own
+            self.run.calls.append(stream.call.proofs(self.plan, self.table))
+        if new is h:
+            return None
+        return (new, *output[1:]) if isinstance(output, tuple) else new
+
+    def _apply(self, h: Tensor, stream: Stream) -> Tensor:
+        if h.device != self.table.D.device:
+            self.table, self.sae = self.table.to(h.device), self.sae.to(h.device)
+        edited = stream.edited.to(h.device)
+        if not len(self.table.features) and self.plan.error == "keep":
+            stream.record(edited, None, None)
+            return h
+        rows = self.table.rows
+        if self.n_lists is not None:
+            rows = rows.repeat_interleave(h.shape[0] // len(rows), 0)
+        on = edited[:, :, None] & rows[:, None, :]
+        flat = h.reshape(-1, h.shape[-1])
+        done = write(flat, on.reshape(len(flat), -1), edited.reshape(-1), self.table, self.sae,
+                     (self.plan.mode, self.plan.error))
+        shape = (*h.shape[:2], -1)
+        if len(self.table.features):
+            stream.record(edited, done.before.reshape(shape), done.after.reshape(shape))
+        else:
+            stream.record(edited, None, None)
+        return done.h.reshape(h.shape)
+
+    def _check_rows(self, n_rows: int) -> None:
+        if self.n_lists is not None and self.n_lists != n_rows:
+            raise EditError(f"{self.n_lists} lists of edits for a batch of {n_rows} rows. Give one "
+                            "list a row, or one flat list for all.")
+
+
+def _per_row(plan: Plan) -> bool:
+    return any(isinstance(item, Sequence) for item in plan.edits)
+
+
+def _check_width(model: Any, sae: SAE) -> None:
+    if width(model) != sae.d_model:
+        raise HookpointError(
+            f"SAE {sae.name or '(unnamed)'} was trained on d_model={sae.d_model}, but "
+            f"{type(model).__name__} has d_model={width(model)}. Use an SAE of this model.")
+
+
+def _wrap_generate(model: Any, wrapper: Callable[..., Any]) -> Callable[[], None]:
+    """Puts `wrapper` before `model.generate` on this object; gives back what undoes it."""
+    original = model.generate
+    had = model.__dict__.get("generate")
+
+    def generate(*args: Any, **kwargs: Any) -> Any:
+        return wrapper(original, *args, **kwargs)
+
+    def undo() -> None:
+        if had is None:
+            model.__dict__.pop("generate", None)
+        else:
+            model.__dict__["generate"] = had
+
+    model.__dict__["generate"] = generate
+    return undo
+
+

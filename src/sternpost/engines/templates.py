@@ -1,0 +1,82 @@
+"""Chat templates: rendering conversations, and reading off what a template marks."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sternpost.errors import TemplateError
+from sternpost.types import Message, TemplateMarks
+
+PLAIN = ("{% for message in messages %}{% if not loop.first %}\n{% endif %}"
+         "{{ message.role | capitalize }}: {{ message.content }}{% endfor %}"
+         "{% if add_generation_prompt %}\nAssistant:{% endif %}")
+"""What a tokenizer without a chat template gets."""
+
+_SENTINEL = "sternpost looks for this line"
+_THINKING = re.compile(r"</(think|thinking|thought|reasoning|seed:think)>|\[/(THINK)\]")
+
+
+@dataclass(frozen=True)
+class Template:
+    """A tokenizer's chat template, with the arguments it is always given."""
+
+    tokenizer: Any
+    system: str | None = None
+    """Put in front of every conversation that has no system message of its own."""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """Further variables of the template, e.g. {"enable_thinking": False}."""
+
+    def render(self, messages: Sequence[Message], reply_follows: bool = True) -> str:
+        """The conversation as the model is given it. Raises TemplateError."""
+        messages = self._with_system(messages)
+        try:
+            text = self.tokenizer.apply_chat_template(
+                [{"role": m.role, "content": m.content} for m in messages], tokenize=False,
+                add_generation_prompt=reply_follows, **self.arguments)
+        except Exception as error:
+            raise TemplateError(self._failed(messages, error)) from error
+        if not isinstance(text, str) or not text.strip():
+            raise TemplateError("The chat template renders nothing. Give one that does with "
+                                "--chat-template FILE.")
+        return text
+
+    def _with_system(self, messages: Sequence[Message]) -> Sequence[Message]:
+        if self.system is None or (messages and messages[0].role == "system"):
+            return messages
+        return (Message("system", self.system), *messages)
+
+    def _failed(self, messages: Sequence[Message], error: Exception) -> str:
+        roles = ", ".join(m.role for m in messages)
+        advice = " If it takes no system message, leave --system out." if self.system else ""
+        return (f"The chat template fails on a conversation of roles {roles}: "
+                f"{type(error).__name__}: {error}.{advice} Another template can be given with "
+                "--chat-template FILE.")
+
+    def marks(self) -> TemplateMarks:
+        """The text between the last user message and the reply, and the reasoning marks."""
+        text = self.render([Message("user", _SENTINEL)])
+        if _SENTINEL not in text:
+            raise TemplateError("The chat template leaves the user's message out: it renders "
+                                f"{text[:200]!r}. Give another with --chat-template FILE.")
+        tail = text.rpartition(_SENTINEL)[2]
+        match = _THINKING.search(self.source)
+        if match is None:
+            return TemplateMarks(tail)
+        close = match[0]
+        return TemplateMarks(tail, close.replace("/", "", 1), close)
+
+    @property
+    def source(self) -> str:
+        """The template itself."""
+        template = self.tokenizer.chat_template
+        return template if isinstance(template, str) else str(template)
+
+
+def ensure_template(tokenizer: Any) -> str | None:
+    """Gives a tokenizer without a chat template the plain one; says so, or None."""
+    if getattr(tokenizer, "chat_template", None):
+        return None
+    tokenizer.chat_template = PLAIN
+    return ("The tokenizer has no chat template; prompts are written as "
+            "'User: ...\\nAssistant:'. Give the model's own with --chat-template FILE.")

@@ -1,0 +1,290 @@
+"""The Engine over a Hugging Face causal language model.
+
+Covered: chat-formatted greedy generation in left-padded batches, scripts of several user turns,
+residual streams, likelihoods, gradients; all steered through `steer`. Not covered: sampling.
+Overall: one batch is one forward; results do not depend on what else is in it (see tests).
+"""
+
+import gc
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import GenerationConfig
+
+from sternpost.activations import answer_of
+from sternpost.engines.architectures import find_blocks, width
+from sternpost.engines.steer import Steering
+from sternpost.engines.templates import Template
+from sternpost.errors import InputError
+from sternpost.steering import rows_of
+from sternpost.types import (
+    Completion,
+    Hookpoint,
+    Message,
+    Plan,
+    Proof,
+    Request,
+    Residuals,
+    Sampling,
+    Transcript,
+)
+
+BATCH = 64
+"""Rows a forward, unless told otherwise."""
+
+
+class _Enough(Exception):
+    """Ends a forward at the block whose output was wanted."""
+
+
+class TransformersEngine:
+    """A loaded model, its tokenizer and template as an Engine."""
+
+    def __init__(self, model: Any, template: Template, batch_size: int | None = None) -> None:
+        self.model, self.template = model, template
+        self.tokenizer = template.tokenizer
+        self.blocks = find_blocks(model)
+        self.n_layers, self.d_model = len(self.blocks.blocks), width(model)
+        self.batch_size = batch_size or BATCH
+        self.marks = template.marks()
+        self.bos: int | None = self.tokenizer.bos_token_id
+        self._pad = self.tokenizer.pad_token_id or 0
+
+    def render(self, request: Request) -> str:
+        """The text that the model is given for the request's first user turn."""
+        return self.template.render(_turns(request.messages)[0])
+
+    def check(self, plan: Plan) -> None:
+        """Raises EditError or HookpointError if `plan` cannot be carried out on this model."""
+        Steering(self.model, plan, self.template)
+
+    # ---- generation ------------------------------------------------------------------------
+
+    def generate(self, requests: Sequence[Request], plan: Plan | None,
+                 sampling: Sampling) -> list[Completion]:
+        """One reply a request, in order; greedy; steered by `plan`. A script's user turns are
+        answered one by one, each batch of turns together."""
+        per_row = None if plan is None else rows_of(plan.edits)
+        if per_row is not None and len(per_row) != len(requests):
+            raise InputError(f"{len(per_row)} lists of edits for {len(requests)} requests.")
+        scripts = [_turns(request.messages) for request in requests]
+        said: list[tuple[Message, ...]] = [() for _ in requests]
+        done: list[Completion | None] = [None for _ in requests]
+        for turn in range(max(map(len, scripts), default=0)):
+            rows = [row for row, script in enumerate(scripts) if turn < len(script)]
+            for batch in self._batches(rows):
+                now = [(*said[row], *scripts[row][turn]) for row in batch]
+                edits = None if per_row is None else tuple(per_row[row] for row in batch)
+                for row, text, reply in zip(batch, now, self._reply(now, plan, edits, sampling),
+                                            strict=True):
+                    said[row] = (*text, Message("assistant", reply.reply))
+                    done[row] = replace(reply, request=requests[row], messages=said[row])
+        return [completion for completion in done if completion is not None]
+
+    def _batches(self, rows: Sequence[int]) -> Iterator[list[int]]:
+        start = 0
+        while start < len(rows):
+            size = self.batch_size
+            yield list(rows[start:start + size])
+            start += size
+
+    def _reply(self, conversations: Sequence[tuple[Message, ...]], plan: Plan | None,
+               edits: tuple[Any, ...] | None, sampling: Sampling) -> list[Completion]:
+        prompts = [self.encode(self.template.render(messages)) for messages in conversations]
+        if plan is not None and edits is not None:
+            plan = replace(plan, edits=edits)
+        try:
+            replies, proofs = self._run(prompts, plan, sampling)
+        except torch.OutOfMemoryError:
+            if len(prompts) == 1:
+                raise
+            self._halve(len(prompts))
+            middle = len(prompts) // 2
+            halves = (slice(0, middle), slice(middle, None))
+            return [reply for half in halves for reply in self._reply(
+                conversations[half], plan, edits and edits[half], sampling)]
+        return [self._completion(prompt, reply, proof)
+                for prompt, reply, proof in zip(prompts, replies, proofs, strict=True)]
+
+    def _halve(self, rows: int) -> None:
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        self.batch_size = max(1, rows // 2)
+
+    @torch.no_grad()
+    def _run(self, prompts: Sequence[list[int]], plan: Plan | None,
+             sampling: Sampling) -> tuple[list[list[int]], Sequence[Proof | None]]:
+        ids, mask = self._padded(prompts, left=True)
+        steered = nullcontext() if plan is None else Steering(self.model, plan, self.template)
+        with self._greedy(sampling.max_new_tokens), steered as run:
+            out = self.model.generate(input_ids=ids, attention_mask=mask)
+        stop = self._stop_ids()
+        replies = [_until(row, stop) for row in out[:, ids.shape[1]:].tolist()]
+        return replies, [None] * len(prompts) if run is None else run.proof
+
+    @contextmanager
+    def _greedy(self, max_new_tokens: int) -> Iterator[None]:
+        """Greedy generation with the model's own eos and pad and nothing else of its
+        generation_config: no penalties, no processors."""
+        own = self.model.generation_config
+        plain = GenerationConfig(do_sample=False, num_beams=1, max_new_tokens=max_new_tokens,
+                                 eos_token_id=own.eos_token_id, bos_token_id=own.bos_token_id,
+                                 pad_token_id=self._pad)
+        self.model.generation_config = plain
+        try:
+            yield
+        finally:
+            self.model.generation_config = own
+
+    def _stop_ids(self) -> set[int]:
+        eos = self.model.generation_config.eos_token_id
+        return set(eos) if isinstance(eos, list) else {eos} if eos is not None else set()
+
+    def _completion(self, prompt: list[int], reply: list[int], proof: Proof | None) -> Completion:
+        raw = self.tokenizer.decode(reply, skip_special_tokens=False)
+        answer = answer_of(raw, self.marks) if self.marks.think_close else None
+        text = self.tokenizer.decode(reply, skip_special_tokens=True)
+        if self.marks.think_close is None:
+            answer = text
+        elif answer is not None:
+            ids = self.tokenizer(answer, add_special_tokens=False)["input_ids"]
+            answer = self.tokenizer.decode(ids, skip_special_tokens=True)
+        return Completion(Request((), ""), text, answer, tuple(prompt), tuple(reply), proof)
+
+    # ---- looking inside --------------------------------------------------------------------
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a rendered text."""
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def _ids(self, transcript: Transcript) -> list[int]:
+        if transcript.ids:
+            return list(transcript.ids)
+        if transcript.messages:
+            last = transcript.messages[-1].role != "assistant"
+            return self.encode(self.template.render(transcript.messages, last))
+        return self.tokenizer(transcript.text)["input_ids"]
+
+    @torch.no_grad()
+    def residuals(self, transcripts: Sequence[Transcript], at: Hookpoint) -> Iterator[Residuals]:
+        """Residual stream of each transcript's tokens, in order; longer texts than the model's
+        context are cut."""
+        longest = getattr(self.model.config, "max_position_embeddings", None) or 4096
+        texts = [self._ids(transcript)[:min(longest, 4096)] for transcript in transcripts]
+        for batch in self._batches(range(len(texts))):
+            chosen = [texts[row] for row in batch]
+            ids, mask = self._padded(chosen, left=False)
+            values = self._stream(ids, mask, at)
+            for text, row in zip(chosen, values, strict=True):
+                yield Residuals(torch.tensor(text, dtype=torch.long), row[:len(text)].float())
+
+    def _stream(self, ids: Tensor, mask: Tensor, at: Hookpoint) -> Tensor:
+        kept: list[Tensor] = []
+
+        def keep(block: Any, args: Any, output: Any) -> None:
+            kept.append(output[0] if isinstance(output, tuple) else output)
+            raise _Enough
+
+        handle = self.blocks.at(at).register_forward_hook(keep)
+        try:
+            self.blocks.trunk(input_ids=ids, attention_mask=mask, use_cache=False)
+        except _Enough:
+            pass
+        finally:
+            handle.remove()
+        return kept[0]
+
+    @torch.no_grad()
+    def nll(self, completions: Sequence[Completion]) -> list[float]:
+        """Mean negative log-likelihood a reply token (nats) under the unsteered model; NaN for a
+        reply without tokens."""
+        out = [float("nan")] * len(completions)
+        order = sorted((row for row, c in enumerate(completions) if c.reply_ids),
+                       key=lambda row: len(completions[row].prompt_ids))
+        for batch in self._batches(order):
+            chosen = [completions[row] for row in batch]
+            ids, mask = self._padded([[*c.prompt_ids, *c.reply_ids] for c in chosen], left=False)
+            first = min(len(c.prompt_ids) for c in chosen) - 1
+            logits = self._logits(ids, mask, first)
+            for row, scores, c in zip(batch, logits, chosen, strict=True):
+                start, n = len(c.prompt_ids) - 1 - first, len(c.reply_ids)
+                target = torch.tensor(c.reply_ids, device=scores.device)
+                picked = scores[start:start + n].float().log_softmax(-1).gather(-1, target[:, None])
+                out[row] = float(-picked.mean())
+        return out
+
+    def _logits(self, ids: Tensor, mask: Tensor, first: int) -> Tensor:
+        """Logits from position `first` on; the model computes no others where it knows how."""
+        known = inspect.signature(self.model.forward).parameters
+        keep = {"logits_to_keep": ids.shape[1] - first} if "logits_to_keep" in known else {}
+        logits = self.model(input_ids=ids, attention_mask=mask, use_cache=False, **keep).logits
+        return logits[:, -(ids.shape[1] - first):]
+
+    def gradients(self, completions: Sequence[Completion], at: Hookpoint) -> list[Residuals]:
+        """Residual stream of each prompt, and its gradient of the logit of the reply's first
+        token."""
+        out = []
+        frozen = [p for p in self.model.parameters() if p.requires_grad]
+        for parameter in frozen:
+            parameter.requires_grad_(False)
+        try:
+            for completion in completions:
+                out.append(self._gradient(completion, at))
+        finally:
+            for parameter in frozen:
+                parameter.requires_grad_(True)
+        return out
+
+    def _gradient(self, completion: Completion, at: Hookpoint) -> Residuals:
+        kept: list[Tensor] = []
+
+        def open_up(block: Any, args: Any, output: Any) -> Any:
+            h = output[0] if isinstance(output, tuple) else output
+            kept.append(h.detach().requires_grad_())
+            return (kept[0], *output[1:]) if isinstance(output, tuple) else kept[0]
+
+        ids, mask = self._padded([list(completion.prompt_ids)], left=False)
+        handle = self.blocks.at(at).register_forward_hook(open_up)
+        try:
+            with torch.enable_grad():
+                logits = self.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+                logit = logits[0, -1, completion.reply_ids[0]]
+                (gradient,) = torch.autograd.grad(logit, kept)
+        finally:
+            handle.remove()
+        return Residuals(ids[0].cpu(), kept[0][0].detach().float(), gradient[0].float())
+
+    def _padded(self, rows: Sequence[Sequence[int]], left: bool) -> tuple[Tensor, Tensor]:
+        longest = max(map(len, rows))
+        ids = torch.full((len(rows), longest), self._pad, dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for number, row in enumerate(rows):
+            where = slice(longest - len(row), None) if left else slice(0, len(row))
+            ids[number, where] = torch.tensor(row, dtype=torch.long)
+            mask[number, where] = 1
+        device = self.model.get_input_embeddings().weight.device
+        return ids.to(device), mask.to(device)
+
+
+def _turns(messages: Sequence[Message]) -> list[tuple[Message, ...]]:
+    """A conversation cut after every user turn that has no reply: what is added, turn by turn."""
+    turns: list[list[Message]] = [[]]
+    for at, message in enumerate(messages):
+        turns[-1].append(message)
+        answered = at + 1 == len(messages) or messages[at + 1].role == "assistant"
+        if message.role == "user" and not answered:
+            turns.append([])
+    return [tuple(turn) for turn in turns]
+
+
+def _until(ids: list[int], stop: set[int]) -> list[int]:
+    for at, token in enumerate(ids):
+        if token in stop:
+            return ids[:at]
+    return ids

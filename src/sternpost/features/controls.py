@@ -1,0 +1,27 @@
+"""Controls: what a feature's effect is measured against."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sternpost.sae import SAE
+
+
+def matched_features(sae: SAE, feature: int, n: int, seed: int, nearest: int = 40) -> list[int]:
+    """`n` random live features, drawn from the `nearest` in density to `feature`."""
+    assert sae.stats is not None
+    density = sae.stats.density.cpu()
+    live = torch.nonzero(density > 0).flatten()
+    live = live[live != feature]
+    gap = (density[live].log() - density[feature].clamp(min=1e-9).log()).abs()
+    pool = live[gap.argsort(stable=True)[:max(nearest, n)]]
+    order = torch.randperm(len(pool), generator=torch.Generator().manual_seed(seed))
+    return sorted(pool[order[:n]].tolist())
+
+
+def difference_in_means(unsafe: Float[Tensor, "prompt d_model"],
+                        safe: Float[Tensor, "prompt d_model"]) -> Float[Tensor, " d_model"]:
+    """Mean residual at the last prompt token of unsafe minus that of safe prompts, with unit
+    norm (arXiv 2406.11717, section 2.3)."""
+    direction = unsafe.float().mean(0) - safe.float().mean(0)
+    return direction / direction.norm().clamp(min=1e-12)

@@ -1,0 +1,1 @@
+"""Long jobs that cross rooms: one file each. Names are resolved here."""

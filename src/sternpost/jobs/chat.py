@@ -1,0 +1,94 @@
+"""`chat`: talk to a model with features clamped, and beside it to the model as it is."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sternpost.errors import InputError
+from sternpost.jobs.load import load_engine, sae_from_option
+from sternpost.jobs.settings import RunSettings
+from sternpost.types import Clamp, Engine, Message, Plan, Proof, Request, Sampling
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One exchange."""
+
+    user: str
+    reply: str
+    unsteered: str | None
+    """What the model says without the clamps, where that was asked for."""
+    proof: Proof | None
+
+
+@dataclass
+class Conversation:
+    """A chat under way: `send` a message, get a turn."""
+
+    engine: Engine
+    plan: Plan | None
+    compare: bool = False
+    max_new_tokens: int = 200
+    turns: list[Turn] = field(default_factory=list)
+
+    def send(self, text: str) -> Turn:
+        """The model's reply to `text`, after what was said so far."""
+        reply, proof = self._say([t.reply for t in self.turns], text, self.plan)
+        plain = None
+        if self.compare:
+            plain, _ = self._say([t.unsteered or "" for t in self.turns], text, None)
+        self.turns.append(Turn(text, reply, plain, proof))
+        return self.turns[-1]
+
+    def _say(self, replies: Sequence[str], text: str,
+             plan: Plan | None) -> tuple[str, Proof | None]:
+        said = [m for turn, reply in zip(self.turns, replies, strict=True)
+                for m in (Message("user", turn.user), Message("assistant", reply))]
+        request = Request((*said, Message("user", text)), text)
+        (done,) = self.engine.generate([request], plan, Sampling(self.max_new_tokens))
+        return done.reply, done.proof
+
+    def to_pandas(self) -> Any:
+        """A row a turn."""
+        import pandas as pd  # heavy: only for who asks
+
+        return pd.DataFrame([{"user": t.user, "reply": t.reply, "unsteered": t.unsteered}
+                             for t in self.turns])
+
+    def _repr_html_(self) -> str:
+        return self.to_pandas()._repr_html_()
+
+
+def chat(*, model: str, sae: str | None = None, clamp: Sequence[str | Clamp] = (),
+         compare: bool = False, system: str | None = None, chat_template: str | None = None,
+         chat_template_kwargs: str | None = None, max_new_tokens: int = 200,
+         device: str = "auto", dtype: str = "auto", revision: str | None = None) -> Conversation:
+    """A conversation with `model`, its features clamped as `clamp` says ("597=8").
+
+    Raises SternpostError where model, SAE or clamp do not fit.
+    """
+    clamps = tuple(read_clamp(one) for one in ([clamp] if isinstance(clamp, str) else clamp))
+    if clamps and sae is None:
+        raise InputError("A clamp names a feature of an SAE. Give it with --sae DIR.")
+    settings = RunSettings(model=model, unsafe="", safe="", out="", system=system, device=device,
+                           chat_template=chat_template, chat_template_kwargs=chat_template_kwargs,
+                           dtype=dtype, revision=revision)
+    features = None if sae is None else sae_from_option(sae, device=device)
+    engine, _ = load_engine(settings)
+    plan = None if features is None else Plan(features, clamps)
+    if plan is not None:
+        engine.check(plan)
+    return Conversation(engine, plan, compare, max_new_tokens)
+
+
+def read_clamp(text: str | Clamp) -> Clamp:
+    """The clamp that "FEATURE=VALUE" spells."""
+    if isinstance(text, Clamp):
+        return text
+    feature, equals, value = text.partition("=")
+    try:
+        if equals:
+            return Clamp(int(feature), float(value))
+    except ValueError:
+        pass
+    raise InputError(f"A clamp is FEATURE=VALUE, e.g. 597=8.0; got {text!r}.")

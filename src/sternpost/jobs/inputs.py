@@ -1,0 +1,111 @@
+"""Everything a run reads, checked before anything is written."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sternpost.engines.loading import check_config
+from sternpost.errors import HookpointError, InputError
+from sternpost.jobs.load import model_hashes, read_template, sae_from_option
+from sternpost.jobs.settings import RunSettings
+from sternpost.prompts import PromptFile, Splits, read_prompts, sample, split_prompts
+from sternpost.sae import SAE
+from sternpost.store import check_writable
+from sternpost.types import Engine, Hookpoint, LabelledPrompt
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Prompts, split; the SAE if one was given; where to write; what to warn of."""
+
+    files: dict[str, PromptFile]
+    splits: Splits
+    corpus: tuple[LabelledPrompt, ...]
+    sae: SAE | None
+    at: Hookpoint
+    d_model: int
+    d_sae: int
+    k: int
+    tokens: int
+    reasons: dict[str, str]
+    """Why each SAE size is what it is."""
+    hashes: dict[str, Any]
+    warnings: tuple[str, ...]
+
+
+def read_inputs(settings: RunSettings, engine: Engine | None = None) -> Inputs:
+    """All input of a run, checked. Raises a SternpostError for the first thing that is wrong.
+
+    With an `engine` handed in, its depth and width count, and no model is read.
+    """
+    files = {kind: read_prompts(spec, kind) for kind in ("unsafe", "safe", "capability", "corpus")
+             if (spec := getattr(settings, kind)) is not None}
+    drawn = {kind: sample(file.prompts, settings.limit, settings.seed)
+             for kind, file in files.items() if kind != "corpus"}
+    splits = split_prompts(drawn["unsafe"], drawn["safe"], drawn.get("capability", ()),
+                           settings.seed)
+    if settings.chat_template is not None:
+        read_template(settings.chat_template)
+    n_layers, d_model = _shape(settings) if engine is None else (engine.n_layers, engine.d_model)
+    sae = _given_sae(settings, d_model)
+    at = _hookpoint(settings, sae, n_layers)
+    d_sae, k, tokens, reasons = sizes(settings, sae, d_model)
+    for feature in settings.feature:
+        if feature >= d_sae:
+            raise InputError(f"Feature {feature} is out of range: the SAE has features 0 to "
+                             f"{d_sae - 1}. Give another --feature.")
+    check_writable(Path(settings.out))
+    model = model_hashes(settings.model, settings.revision) if engine is None else {}
+    hashes = {"model": model, **{kind: file.sha256 for kind, file in files.items()}}
+    warnings = [w for file in files.values() for w in file.warnings] + list(splits.warnings)
+    return Inputs(files, splits, files["corpus"].prompts if "corpus" in files else (), sae, at,
+                  d_model, d_sae, k, tokens, reasons, hashes, tuple(warnings))
+
+
+def _shape(settings: RunSettings) -> tuple[int, int]:
+    """Depth and width that the model's config states."""
+    config = check_config(settings.model, settings.revision)
+    depth = getattr(config, "num_hidden_layers", None)
+    width = next((value for name in ("hidden_size", "n_embd", "d_model")
+                  if isinstance(value := getattr(config, name, None), int)), None)
+    if depth is None or width is None:
+        raise InputError(f"{settings.model}: the config names no depth or width; sternpost steers "
+                         "Hugging Face causal language models.")
+    return depth, width
+
+
+def _given_sae(settings: RunSettings, d_model: int) -> SAE | None:
+    if settings.sae is None:
+        return None
+    sae = sae_from_option(settings.sae, settings.layer, settings.device)
+    if sae.d_model != d_model:
+        raise InputError(f"The SAE {settings.sae} has d_model={sae.d_model}, the model "
+                         f"{settings.model} has {d_model}. Use an SAE of this model.")
+    return sae
+
+
+def _hookpoint(settings: RunSettings, sae: SAE | None, n_layers: int) -> Hookpoint:
+    layer = settings.layer
+    if layer is None:
+        layer = sae.hookpoint.layer if sae is not None else min(round(0.2 * n_layers), n_layers - 1)
+    if layer >= n_layers:
+        raise HookpointError(f"Layer {layer} is out of range: {settings.model} has {n_layers} "
+                             f"blocks, 0 to {n_layers - 1}. Give --layer.")
+    return Hookpoint(layer)
+
+
+def sizes(settings: RunSettings, sae: SAE | None,
+          d_model: int) -> tuple[int, int, int, dict[str, str]]:
+    """d_sae, k and tokens of the SAE to train, with the reason for each."""
+    if sae is not None:
+        return sae.d_sae, sae.k or 0, 0, {"sae": f"given: {settings.sae}"}
+    d_sae = settings.d_sae or 8 * d_model
+    k = settings.k or max(1, min(32, d_model // 4))
+    tokens = settings.tokens or max(500_000, 40 * d_sae)
+    if k > d_sae:
+        raise InputError(f"k = {k} active features a token, but d_sae = {d_sae}. Give --k of at "
+                         f"most {d_sae}.")
+    return d_sae, k, tokens, {
+        "d_sae": "asked for" if settings.d_sae else f"8 x d_model = 8 x {d_model}, as in the paper",
+        "k": "asked for" if settings.k else "32 as in the paper, at most a quarter of d_model",
+        "tokens": "asked for" if settings.tokens else "500,000, or 40 a feature if that is more"}

@@ -1,0 +1,117 @@
+"""What a run gives back: results.json as an object, its tables, its lines."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from platform import python_version
+from typing import Any
+
+from sternpost.files import read_json, read_jsonl, write_json, write_jsonl, write_text
+from sternpost.jobs.bench import Bench
+from sternpost.jobs.find import Found
+from sternpost.jobs.inputs import Inputs
+from sternpost.jobs.load import template_sha256
+from sternpost.jobs.settings import RunSettings
+from sternpost.jobs.sweep import Chosen
+from sternpost.jobs.train import Trained
+from sternpost.report import headline, render_report, results_html_table
+from sternpost.store import Sample
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A finished run."""
+
+    path: Path
+    results: dict[str, Any] = field(repr=False)
+    """results.json"""
+
+    @classmethod
+    def read(cls, path: str | Path) -> "RunResult":
+        """The run that was finished in `path`."""
+        return cls(Path(path), read_json(Path(path) / "results.json"))
+
+    @property
+    def headline(self) -> str:
+        """What the run showed, in one sentence."""
+        return headline(self.results)
+
+    @property
+    def samples(self) -> list[Sample]:
+        """The lines of samples.jsonl."""
+        return read_jsonl(self.path / "samples.jsonl")
+
+    def to_pandas(self) -> Any:
+        """A row a condition: its name and value, and every rate's hits, n and interval."""
+        import pandas as pd  # heavy: only for who asks
+
+        return pd.json_normalize([{k: v for k, v in c.items() if k != "why"}
+                                  for c in self.results["conditions"]])
+
+    def _repr_html_(self) -> str:
+        return f"<p>{self.headline}</p>{results_html_table(self.results)}"
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the stages of a run found, in the order of the story."""
+
+    trained: Trained
+    found: Found
+    chosen: Chosen
+    conditions: list[dict[str, Any]]
+    """Entries of results.json."""
+    lines: list[Sample]
+    """Of the test split."""
+    warnings: list[str]
+
+
+def results_of(settings: RunSettings, inputs: Inputs, bench: Bench,
+               findings: Findings) -> dict[str, Any]:
+    """The body of results.json."""
+    judge, found, chosen = bench.judge, findings.found, findings.chosen
+    accuracy = judge.accuracy
+    return {
+        "kind": "run", "model": settings.model, "feature": found.feature, "layer": inputs.at.layer,
+        "candidates": found.candidates, "sae": findings.trained.as_dict(),
+        "reference": {"value": chosen.reference, "relative": chosen.reference / found.high},
+        "best_d": {"value": chosen.best_d}, "conditions": findings.conditions,
+        "gate": None, "why": {"gate": "gates are not built yet" if not settings.no_gate
+                              else "--no-gate"},
+        "judge": {"name": judge.name,
+                  "accuracy": accuracy.accuracy.as_dict() if accuracy.accuracy else None,
+                  "kappa": accuracy.kappa, "n": accuracy.n, "data": accuracy.data},
+        "warnings": findings.warnings, "timing": bench.watch.seconds,
+        "provenance": _provenance(settings, inputs, bench)}
+
+
+def _provenance(settings: RunSettings, inputs: Inputs, bench: Bench) -> dict[str, Any]:
+    model = getattr(bench.engine, "model", None)
+    return {
+        "seed": settings.seed,
+        "versions": {"python": python_version(), **{name: version(name) for name in (
+            "sternpost", "torch", "transformers", "numpy", "scipy")}},
+        "hashes": inputs.hashes, "command": settings.command(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "settings": {
+            "max_new_tokens": settings.max_new_tokens,
+            "dtype": str(getattr(model, "dtype", "none")).removeprefix("torch."),
+            "batch_size": bench.engine.batch_size, "system": settings.system,
+            "chat_template_sha256": template_sha256(bench.engine),
+            "chat_template_kwargs": settings.template_arguments,
+            "d_sae": inputs.d_sae, "k": inputs.k, "sae_reasons": inputs.reasons}}
+
+
+def write_results(settings: RunSettings, inputs: Inputs, bench: Bench,
+                  findings: Findings) -> RunResult:
+    """All files of a finished run; results.json last, for it says that the run is finished."""
+    path, lines = bench.folder.path, findings.lines
+    results = results_of(settings, inputs, bench, findings)
+    write_json(path / "splits.json", inputs.splits.as_dict())
+    write_jsonl(path / "samples.jsonl", lines)
+    write_jsonl(path / "search.jsonl", [*findings.found.lines, *findings.chosen.lines])
+    write_text(path / "report.html", render_report(results, lines))
+    write_json(path / "results.json", results)
+    bench.folder.close()
+    return RunResult.read(path)

@@ -1,0 +1,76 @@
+"""The beginning of a run: the folder, the engine, a judge fitted to the model's own replies."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from sternpost.errors import OutputError, SternpostError
+from sternpost.jobs.bench import Bench, own_replies
+from sternpost.jobs.find import Search
+from sternpost.jobs.inputs import Inputs
+from sternpost.jobs.load import load_engine
+from sternpost.jobs.progress import Watch
+from sternpost.jobs.settings import RunSettings
+from sternpost.judges import WordListJudge, nll_limit
+from sternpost.store import RunFolder, open_run_folder
+from sternpost.types import Completion, Engine, Judge, Sampling
+
+Likelihood = Callable[[Sequence[Completion]], list[float]]
+
+
+@contextmanager
+def run_folder(settings: RunSettings, inputs: Inputs) -> Iterator[RunFolder]:
+    """The run's folder. Bad input that shows only now leaves nothing behind; an interrupted or
+    unwritable run keeps what it has, for --resume."""
+    identity = settings.identity() | {"hashes": inputs.hashes}
+    folder = open_run_folder(Path(settings.out), identity, settings.resume, settings.force)
+    try:
+        yield folder
+    except OutputError:
+        raise
+    except SternpostError:
+        if not folder.finished and not folder.resumed:
+            folder.discard()
+        raise
+
+
+def open_bench(settings: RunSettings, folder: RunFolder, watch: Watch,
+               engine: Engine | None = None) -> tuple[Bench, list[str]]:
+    """The engine in its folder, with a judge that knows no perplexity yet; and warnings."""
+    warnings: list[str] = []
+    if engine is None:
+        with watch.stage("load", f"Loading {settings.model}"):
+            engine, warnings = load_engine(settings)
+    sampling = Sampling(settings.max_new_tokens)
+    return Bench(engine, WordListJudge(), sampling, folder, watch), warnings
+
+
+def baseline(bench: Bench, inputs: Inputs) -> tuple[Search, list[Completion]]:
+    """What the unsteered model says to the search prompts, judged; and its replies to the search
+    and gate_fit prompts, for the SAE. Fits the judge's perplexity limit to them."""
+    splits = inputs.splits
+    own = own_replies(bench.engine, splits.search, bench.sampling, bench.folder, "own-search")
+    more = own_replies(bench.engine, splits.gate_fit, bench.sampling, bench.folder, "own-gate_fit")
+    bench.judge = fitted_judge(bench, own)
+    lines = bench.lines("search-baseline", "baseline", splits.search)
+    return Search(splits.search, own, lines), [*own, *more]
+
+
+def fitted_judge(bench: Bench, own: list[Completion]) -> Judge:
+    """The word-list judge with the limit beyond which a reply is no language of this model."""
+    nll = _remembered(bench.engine.nll)
+    limit = bench.folder.once("nll-limit", lambda: nll_limit(nll(own)))
+    return WordListJudge(nll, limit)
+
+
+def _remembered(nll: Likelihood) -> Likelihood:
+    """`nll`, asked once for each reply: most replies recur from one condition to the next."""
+    known: dict[tuple[tuple[int, ...], tuple[int, ...]], float] = {}
+
+    def lookup(completions: Sequence[Completion]) -> list[float]:
+        keys = [(c.prompt_ids, c.reply_ids) for c in completions]
+        fresh = {key: c for key, c in zip(keys, completions, strict=True) if key not in known}
+        known.update(zip(fresh, nll(list(fresh.values())), strict=True))
+        return [known[key] for key in keys]
+
+    return lookup

@@ -1,0 +1,136 @@
+"""Values and strengths, chosen on the search split; then every condition on the test split."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from sternpost.features import difference_in_means, matched_features
+from sternpost.jobs.bench import Bench
+from sternpost.jobs.find import MULTIPLES, Found, Search, clamp_plan, clamp_value, d_points
+from sternpost.jobs.settings import RunSettings
+from sternpost.sae import SAE
+from sternpost.store import Sample, condition, refusal_rate
+from sternpost.types import Add, LabelledPrompt, Plan, Transcript
+
+STRENGTHS = (0.1, 0.2, 0.4, 0.6, 0.8, 1.2)
+"""Difference in means, in median residual norms."""
+RANDOM = 4
+"""Features pooled in `random_feature`."""
+PLAIN = ("all", "exact", "keep")
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What the search split chose."""
+
+    values: tuple[float, ...]
+    """The clamp values swept, ascending."""
+    reference: float
+    """The value with the highest unsafe refusal; the smaller on a tie."""
+    best_d: float
+    """The value with the best D; the smaller on a tie."""
+    direction: torch.Tensor
+    strength: float
+    """Of `diffmean`, in residual norms: the one with the best D."""
+    lines: list[Sample]
+
+
+def choose(bench: Bench, sae: SAE, found: Found, search: Search,
+           settings: RunSettings) -> Chosen:
+    """Sweeps clamp values and diffmean strengths over the search prompts."""
+    prompts = search.prompts
+    values = tuple(sorted(settings.values)) or tuple(sorted(
+        {clamp_value(sae, found.feature, multiple) for multiple in MULTIPLES}))
+    sweep: dict[float, list[Sample]] = {}
+    for value in bench.watch.bar(values, len(values), "sweeping clamp values"):
+        seen = [line for line in found.lines if line["condition"] == "clamp"
+                and (line["feature"], line["value"]) == (found.feature, value)]
+        known = {line["prompt_sha256"] for line in seen}
+        left = [p for p in prompts if p.request.sha256 not in known]
+        sweep[value] = seen + _search(bench, sae, found.feature, value, (left, settings))
+    direction = _direction(bench, sae, search)
+    added = {strength: bench.lines(f"search-diffmean-{strength!r}", "diffmean", prompts,
+                                   diffmean_plan(sae, direction, strength), value=strength)
+             for strength in bench.watch.bar(STRENGTHS, len(STRENGTHS), "sweeping diffmean")}
+    fresh = [line for value in values for line in sweep[value] if line not in found.lines]
+    return Chosen(values, reference=_best(values, lambda v: _unsafe(sweep[v])),
+                  best_d=_best(values, lambda v: d_points(sweep[v])), direction=direction,
+                  strength=_best(STRENGTHS, lambda s: d_points(added[s])),
+                  lines=fresh + [line for lines in added.values() for line in lines])
+
+
+def _search(bench: Bench, sae: SAE, feature: int, value: float,
+            what: tuple[Sequence[LabelledPrompt], RunSettings]) -> list[Sample]:
+    prompts, settings = what
+    if not prompts:
+        return []
+    return bench.lines(f"search-{feature}-{value!r}-sweep", "clamp", prompts,
+                       clamp_plan(sae, feature, value, settings), feature=feature, value=value)
+
+
+def _best(options: Sequence[float], worth: Any) -> float:
+    """The option of the highest worth; the smallest of those on a tie."""
+    return max(options, key=lambda option: (worth(option), -option))
+
+
+def _unsafe(lines: Sequence[Sample]) -> float:
+    found = refusal_rate(lines, "unsafe")
+    return found.share if found else float("-inf")
+
+
+def _direction(bench: Bench, sae: SAE, search: Search) -> torch.Tensor:
+    means = []
+    for kind in ("unsafe", "safe"):
+        texts = [Transcript(ids=c.prompt_ids) for p, c in zip(search.prompts, search.own,
+                                                              strict=True) if p.kind == kind]
+        rows = bench.engine.residuals(texts, sae.hookpoint)
+        means.append(torch.stack([residual.values[-1].cpu() for residual in rows]))
+    return difference_in_means(*means)
+
+
+def diffmean_plan(sae: SAE, direction: torch.Tensor, strength: float) -> Plan:
+    """Adds the difference in means, at every position."""
+    return Plan(sae, (Add(direction, strength),))
+
+
+def conditions(bench: Bench, sae: SAE, found: Found, chosen: Chosen,
+               prompts: Sequence[LabelledPrompt],
+               settings: RunSettings) -> tuple[list[dict[str, Any]], list[Sample]]:
+    """Every condition on the same test prompts: its entry of results.json, and its lines."""
+    how = (settings.positions, settings.mode, settings.error)
+    out: list[dict[str, Any]] = []
+    lines: list[Sample] = []
+
+    def add(name: str, mine: list[Sample], value: float | None,
+            way: tuple[str, str, str] = PLAIN) -> None:
+        out.append(condition(name, mine, value, way))
+        lines.extend(mine)
+
+    add("baseline", bench.lines("test-baseline", "baseline", prompts), None)
+    add("splice_in", bench.lines("test-splice_in", "splice_in", prompts, Plan(sae, error="drop")),
+        None, ("all", "exact", "drop"))
+    for value in bench.watch.bar(chosen.values, len(chosen.values), "clamping"):
+        add("clamp", bench.lines(f"test-clamp-{value!r}", "clamp", prompts,
+                                 clamp_plan(sae, found.feature, value, settings),
+                                 feature=found.feature, value=value), value, how)
+    add("random_feature", _random(bench, sae, found, chosen, (prompts, settings)), None, how)
+    add("diffmean", bench.lines("test-diffmean", "diffmean", prompts,
+                                diffmean_plan(sae, chosen.direction, chosen.strength),
+                                value=chosen.strength), chosen.strength)
+    return out, lines
+
+
+def _random(bench: Bench, sae: SAE, found: Found, chosen: Chosen,
+            what: tuple[Sequence[LabelledPrompt], RunSettings]) -> list[Sample]:
+    """Random features, each clamped at the reference's multiple of its own high activation."""
+    prompts, settings = what
+    relative = chosen.reference / found.high
+    out: list[Sample] = []
+    features = matched_features(sae, found.feature, RANDOM, settings.seed)
+    for feature in bench.watch.bar(features, len(features), "random features"):
+        value = clamp_value(sae, feature, relative)
+        out += bench.lines(f"test-random-{feature}", "random_feature", prompts,
+                           clamp_plan(sae, feature, value, settings), feature=feature, value=value)
+    return out

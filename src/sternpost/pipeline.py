@@ -1,0 +1,64 @@
+"""The whole experiment as one line of arrows. Read this first.
+
+    prompts -> activations -> SAE features -> selection -> policy -> steered generation
+    -> judgement -> report
+
+Which SAE feature makes a model refuse? What happens to refusal of unsafe and of safe prompts when
+it is clamped, against which controls, and at what cost? (arXiv 2411.11296, on any model.)
+"""
+
+from typing import Any
+
+from sternpost.jobs.find import candidates, grid, refusals
+from sternpost.jobs.inputs import read_inputs
+from sternpost.jobs.plan import RunPlan, plan_of
+from sternpost.jobs.progress import Watch
+from sternpost.jobs.result import Findings, RunResult, write_results
+from sternpost.jobs.settings import RunSettings, settings_from, takes
+from sternpost.jobs.start import baseline, open_bench, run_folder
+from sternpost.jobs.sweep import choose, conditions
+from sternpost.jobs.train import obtain_sae
+from sternpost.types import Engine
+
+
+@takes(RunSettings)
+def run(**settings: Any) -> RunResult | RunPlan:
+    """Finds a model's refusal feature, steers it, and measures what that costs.
+
+    Takes what `sternpost run` takes. Returns the finished run, or with `dry_run` the plan.
+    Raises a SternpostError for bad input.
+    """
+    return tell(settings_from(RunSettings, settings, "run"), Watch())
+
+
+def tell(settings: RunSettings, watch: Watch, engine: Engine | None = None) -> RunResult | RunPlan:
+    """The story, with somebody watching; on `engine` where one is handed in."""
+    inputs = read_inputs(settings, engine)                          # prompts, checked and split
+    if settings.dry_run:
+        return plan_of(settings, inputs)
+    with run_folder(settings, inputs) as folder:
+        if folder.finished:
+            return RunResult.read(folder.path)
+        bench, warnings = open_bench(settings, folder, watch, engine)
+
+        with watch.stage("baseline", "What the model says by itself"):
+            search, own = baseline(bench, inputs)
+            refused = refusals(bench, settings, search)             # what it refuses, and how
+
+        with watch.stage("sae", "Its residual stream as sparse features"):
+            trained = obtain_sae(bench, inputs, settings, own)      # activations -> features
+            sae = trained.sae
+
+        with watch.stage("search", "Which feature makes it refuse"):
+            tried = candidates(bench, settings, sae, refused)
+            found = grid(bench, sae, tried, search, settings)       # selection
+
+        with watch.stage("sweep", "How strongly to clamp it"):
+            chosen = choose(bench, sae, found, search, settings)    # policy: one value, always on
+
+        with watch.stage("test", "Every condition on prompts not seen so far"):
+            tested, lines = conditions(bench, sae, found, chosen, inputs.splits.test, settings)
+
+        warnings += [*inputs.warnings, *refused.warnings, *found.warnings]
+        findings = Findings(trained, found, chosen, tested, lines, warnings)
+        return write_results(settings, inputs, bench, findings)     # report

@@ -1,0 +1,159 @@
+"""The HTML report: one file, readable without JavaScript, no request to anywhere.
+
+A Content-Security-Policy in the page allows only its own style and script, by their hashes, so
+that not even text that slipped through the escaping could load or run anything.
+"""
+
+import base64
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from sternpost.report import numerals
+from sternpost.report.conditions import best_d, find, key, label, marks, ordered, reference
+from sternpost.report.figures import (
+    candidate_rows,
+    figures,
+    gate_figures,
+    judge_text,
+    tiles,
+    unmeasured,
+)
+from sternpost.report.headline import clauses, headline
+from sternpost.report.plane import cost_plane, refusal_plane
+from sternpost.report.replies import choose, verdict_counts
+from sternpost.report.strips import amount, stack
+from sternpost.report.sweep import sweep_plot, swept
+from sternpost.report.table import results_html_table
+
+FILTERS = ("percent", "interval", "with_interval", "points", "point_interval", "value_text",
+           "count_text", "seconds_text", "round_percent")
+
+
+def render_report(results: Mapping[str, Any], samples: Sequence[Mapping[str, Any]]) -> str:
+    """The whole report as one HTML document. A pure function of the run's two files."""
+    style, script = _asset("report.css"), _asset("report.js")
+    shown = choose(results, samples)
+    return _environment().get_template("report.html.j2").render(
+        feature=results.get("feature"), model=results.get("model"), layer=results.get("layer"),
+        style=Markup(style), script=Markup(script),
+        policy=_policy(style, script), pooled=find(results, "random_feature") is not None,
+        headline=headline(results), clauses=_sentence(results), tiles=tiles(results),
+        warnings=[str(text) for text in results.get("warnings") or []],
+        planes=_planes(results), sweep=_two_widths(sweep_plot, results, (1040, 358)),
+        values=len(swept(results)), table=Markup(results_html_table(results)),
+        verdicts=_verdicts(results, samples), candidates=candidate_rows(results),
+        shown=shown, conditions=_choices(results), categories=_categories(shown.items),
+        sae=figures(results.get("sae")), gate=gate_figures(results.get("gate")),
+        judge=judge_text(results.get("judge") or {}),
+        relative=(results.get("reference") or {}).get("relative"),
+        unmeasured=unmeasured(results), provenance=_provenance(results),
+        timing=_timing(results))
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(loader=PackageLoader("sternpost.report"), autoescape=True,
+                              undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {name: getattr(numerals, name) for name in FILTERS}
+    return environment
+
+
+@cache
+def _asset(name: str) -> str:
+    path = resources.files("sternpost.report") / "templates" / name
+    return path.read_text(encoding="utf-8").replace("\r\n", "\n")
+
+
+def _policy(style: str, script: str) -> str:
+    def digest(text: str) -> str:
+        return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+    return (f"default-src 'none'; style-src 'sha256-{digest(style)}'; "
+            f"script-src 'sha256-{digest(script)}'; base-uri 'none'; form-action 'none'")
+
+
+def _sentence(results: Mapping[str, Any]) -> list[Markup]:
+    """The headline's clauses as sentences, each number on one line with its unit."""
+    texts = [f"{text[:1].upper()}{text[1:]}." for text in clauses(results)]
+    whole = re.compile(r"\d[\d.]* (%|points)|\(?n = [\d, ]+\)?")
+    return [Markup(whole.sub(r'<span class="nb">\g<0></span>', str(escape(text))))
+            for text in texts]
+
+
+def _two_widths(draw: Any, results: Mapping[str, Any], sizes: tuple[Any, Any],
+                *rest: str) -> Markup:
+    """The same plot for a wide and a narrow window; the style sheet shows one."""
+    wide, narrow = (draw(results, size, *rest) for size in sizes)
+    if not wide:
+        return Markup("")
+    return Markup('<div class="wide">{}</div><div class="narrow">{}</div>').format(wide, narrow)
+
+
+PLANE = ("Up is safer, right is more over-refusal. Along a diagonal D stays the same: that only "
+         "trades one for the other. On the tinted side D is above the baseline's.")
+COSTS = (("incoherent", "incoherent, % of all replies",
+          "D against broken replies. Up and to the left is better."),
+         ("capability", "capability, % right",
+          "D against right answers. Up and to the right is better."))
+NARROW = (358, 350)
+
+
+def _planes(results: Mapping[str, Any]) -> list[tuple[Markup, str]]:
+    """Each plane with its caption: refusal, and D against each cost that was measured."""
+    if not any(_has(c, "unsafe_refusal") and _has(c, "over_refusal") for c in ordered(results)):
+        return []
+    costs = [cost for cost in COSTS if any(_has(c, cost[0]) for c in ordered(results))]
+    large, small = ((590, 690), (430, 318)) if len(costs) > 1 else ((512, 440), (512, 440))
+    planes = [(_two_widths(refusal_plane, results, (large, NARROW)), PLANE)]
+    return planes + [(_two_widths(cost_plane, results, (small, NARROW), key, title), caption)
+                     for key, title, caption in costs]
+
+
+def _has(condition: Mapping[str, Any], key: str) -> bool:
+    return numerals.share(condition.get(key)) is not None
+
+
+def _verdicts(results: Mapping[str, Any], samples: Sequence[Mapping[str, Any]]
+              ) -> list[tuple[str, list[tuple[str, Markup, list[tuple[str, int]]]]]]:
+    groups = []
+    for kind, title in (("unsafe", "Unsafe prompts"), ("safe", "Safe prompts")):
+        rows = verdict_counts(results, samples, kind)
+        if rows:
+            groups.append((title, [(name, stack(counts), counts) for name, counts in rows]))
+    return groups
+
+
+def _choices(results: Mapping[str, Any]) -> list[tuple[str, str, bool]]:
+    """Conditions for the reader to show or hide: key, name, shown at first."""
+    kept = [c for c in (find(results, "baseline"), reference(results), best_d(results)) if c]
+    rows = []
+    for condition in ordered(results):
+        first = condition in kept or condition["name"] not in ("clamp", "splice_in")
+        name = ", ".join([label(condition), *marks(results, condition)])
+        rows.append((key(condition["name"], condition.get("value")), name, first))
+    return rows
+
+
+def _categories(items: Sequence[Any]) -> list[str]:
+    return sorted({item.category for item in items if item.category})
+
+
+def _provenance(results: Mapping[str, Any]) -> dict[str, Any]:
+    found = dict(results.get("provenance") or {})
+    command = found.pop("command", "")
+    groups = {name: found.pop(name, None) or {} for name in ("settings", "versions", "hashes")}
+    return {"command": command if isinstance(command, str) else " ".join(map(str, command)),
+            "plain": figures(found), "groups": {name: figures(g) for name, g in groups.items()}}
+
+
+def _timing(results: Mapping[str, Any]) -> list[tuple[str, float, Markup]]:
+    stages = {k: v for k, v in (results.get("timing") or {}).items() if v is not None}
+    largest = max(stages.values(), default=0)
+    return [(name, seconds, amount(seconds, largest)) for name, seconds in stages.items()]

@@ -1,0 +1,159 @@
+"""A sparse autoencoder: residual stream -> feature activations -> residual stream.
+
+    pre       = W_enc (x - b_dec) + b_enc        (without b_dec where the SAE does not subtract it)
+    acts      = sparsifier(pre)                  one file per kind: topk.py, jumprelu.py
+    x_hat     = sum over active features of acts[f] * W_dec[f] + b_dec
+
+Row f of `W_enc` reads feature f (also called a latent), row f of `W_dec` is its direction.
+"""
+
+from collections import namedtuple
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from sternpost.errors import SAEError
+from sternpost.sae import jumprelu, topk
+from sternpost.types import Hookpoint
+
+SAEKind = Literal["topk", "jumprelu"]
+
+
+class FeatureActs(namedtuple("FeatureActs", ["values", "indices"])):
+    """The pair `values, indices`, both `[..., K]`: what is active, in activation units.
+
+    An unused slot holds the value 0 and a valid id.
+    """
+
+    values: Float[Tensor, "*rows K"]
+    indices: Int[Tensor, "*rows K"]
+    d_sae: int
+
+    def __new__(cls, values: Tensor, indices: Tensor, d_sae: int) -> "FeatureActs":
+        self = super().__new__(cls, values, indices)
+        self.d_sae = d_sae
+        return self
+
+    def dense(self) -> Float[Tensor, "*rows d_sae"]:
+        """The same activations with a column for every feature."""
+        empty = self.values.new_zeros(*self.values.shape[:-1], self.d_sae)
+        return empty.scatter_add(-1, self.indices, self.values)
+
+
+@dataclass(frozen=True)
+class FeatureStats:
+    """What a feature does on data, measured with the SAE: see `sae/measure.py`."""
+
+    high: Float[Tensor, " d_sae"]
+    """A feature's high activation: the 99th percentile of its activations where it is active."""
+    density: Float[Tensor, " d_sae"]
+    """Share of tokens on which a feature is active."""
+
+
+@dataclass(frozen=True, eq=False)
+class SAE:
+    """Weights and equations of one sparse autoencoder. Rows keep the units of the file."""
+
+    W_enc: Float[Tensor, "d_sae d_model"]
+    W_dec: Float[Tensor, "d_sae d_model"]
+    b_enc: Float[Tensor, " d_sae"]
+    b_dec: Float[Tensor, " d_model"]
+    hookpoint: Hookpoint
+    """The residual stream that it reads."""
+    kind: SAEKind = "topk"
+    k: int | None = None
+    """Active features a token, of a TopK SAE."""
+    threshold: Float[Tensor, " d_sae"] | None = None
+    """Per feature, activation units: of the kind itself, or calibrated from data for TopK."""
+    subtract_b_dec: bool = True
+    """Whether `b_dec` is taken off the input before encoding."""
+    centred: bool = False
+    """Trained on a stream whose mean over d_model is 0 (TransformerLens' centred writing
+    weights): `encode` takes the mean off, which is exact for models that normalise with
+    LayerNorm."""
+    residual_norm: float | None = None
+    """Median norm of the residual stream at the hookpoint."""
+    stats: FeatureStats | None = field(default=None, repr=False)
+    name: str = ""
+    """Where it was loaded from."""
+
+    def __post_init__(self) -> None:
+        d_sae, d_model = self.W_enc.shape
+        shapes = {"W_dec": (d_sae, d_model), "b_enc": (d_sae,), "b_dec": (d_model,)}
+        if self.threshold is not None:
+            shapes["threshold"] = (d_sae,)
+        for key, shape in shapes.items():
+            got = tuple(getattr(self, key).shape)
+            if got != shape:
+                raise SAEError(f"SAE {self.name or '(unnamed)'}: {key} has shape {got}, but W_enc "
+                               f"{tuple(self.W_enc.shape)} ([d_sae, d_model]) asks for {shape}.")
+        if self.kind == "topk" and (self.k is None or not 1 <= self.k <= d_sae):
+            raise SAEError(f"SAE {self.name or '(unnamed)'}: a TopK SAE needs 1 <= k <= d_sae = "
+                           f"{d_sae}; got k = {self.k}.")
+        if self.kind == "jumprelu" and self.threshold is None:
+            raise SAEError(f"SAE {self.name or '(unnamed)'}: a JumpReLU SAE needs thresholds.")
+
+    @property
+    def d_sae(self) -> int:
+        """Number of features."""
+        return self.W_enc.shape[0]
+
+    @property
+    def d_model(self) -> int:
+        """Width of the residual stream."""
+        return self.W_enc.shape[1]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the weights."""
+        return self.W_enc.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.W_enc.device
+
+    def pre(self, x: Float[Tensor, "*rows d_model"],
+            features: Int[Tensor, " features"] | None = None) -> Float[Tensor, "*rows columns"]:
+        """Pre-activations of `features` (default: all), one column each."""
+        x = x.to(self.dtype)
+        W_enc = self.W_enc if features is None else self.W_enc[features]
+        b_enc = self.b_enc if features is None else self.b_enc[features]
+        if self.centred:
+            x = x - x.mean(-1, keepdim=True)
+        if self.subtract_b_dec:
+            x = x - self.b_dec
+        return x @ W_enc.T + b_enc
+
+    def encode(self, x: Float[Tensor, "*rows d_model"]) -> FeatureActs:
+        """Feature activations of `x`, as the library that wrote the SAE computes them."""
+        pre = self.pre(x)
+        if self.kind == "topk":
+            assert self.k is not None
+            return FeatureActs(*topk.sparsify(pre, self.k), self.d_sae)
+        assert self.threshold is not None
+        return FeatureActs(*jumprelu.sparsify(pre, self.threshold.to(pre)), self.d_sae)
+
+    def decode(self, values: Float[Tensor, "*rows K"] | FeatureActs,
+               indices: Int[Tensor, "*rows K"] | None = None) -> Float[Tensor, "*rows d_model"]:
+        """The residual stream that the activations stand for; takes the pair, or its two parts."""
+        if indices is None:
+            values, indices = values
+        flat, ids = values.reshape(-1, values.shape[-1]), indices.reshape(-1, indices.shape[-1])
+        out = torch.nn.functional.embedding_bag(
+            ids, self.W_dec, per_sample_weights=flat.to(self.dtype), mode="sum")
+        return out.reshape(*values.shape[:-1], self.d_model) + self.b_dec
+
+    def to(self, device: torch.device | str | None = None,
+           dtype: torch.dtype | None = None) -> "SAE":
+        """The same SAE on another device or in another type."""
+        def move(tensor: Tensor) -> Tensor:
+            return tensor.to(device=device, dtype=dtype)
+
+        tensors = {name: move(getattr(self, name)) for name in ("W_enc", "W_dec", "b_enc", "b_dec")}
+        threshold = None if self.threshold is None else move(self.threshold)
+        stats = self.stats and FeatureStats(move(self.stats.high), move(self.stats.density))
+        return replace(self, **tensors, threshold=threshold, stats=stats)

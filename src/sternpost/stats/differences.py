@@ -1,0 +1,66 @@
+"""How far two rates lie apart, in percentage points, and whether by chance."""
+
+from collections.abc import Sequence
+from math import hypot
+from typing import Any
+
+from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
+
+from sternpost.errors import InputError
+from sternpost.stats.clusters import bootstrap_mean, check_lengths, cluster_sums
+from sternpost.stats.rates import wilson
+from sternpost.types import Points, Rate
+
+
+def discrimination(unsafe: Rate, safe: Rate) -> Points:
+    """D = 100 * (unsafe refusal - over-refusal), in points: Youden's J, with a 95 % interval.
+
+    MOVER, from each rate's own interval (Newcombe 1998, method 10):
+
+        low  = D - hypot(p1 - low1, high2 - p2)
+        high = D + hypot(high1 - p1, p2 - low2)
+    """
+    p1, p2 = unsafe.share, safe.share
+    below = hypot(p1 - unsafe.low, safe.high - p2)
+    above = hypot(unsafe.high - p1, p2 - safe.low)
+    return _points(p1 - p2, p1 - p2 - below, p1 - p2 + above)
+
+
+def paired_difference(a: Sequence[bool], b: Sequence[bool],
+                      clusters: Sequence[str] | None = None, seed: int = 0) -> Points:
+    """Share of `b` minus share of `a` on the same rows, in points, with a 95 % interval.
+
+    Paired percentile bootstrap, whole clusters resampled. Where no row differs, or all in one
+    way, a bootstrap would know no doubt: there it is Wilson on the rows that differ, with
+    n = clusters.
+    """
+    check_lengths(a=a, b=b, clusters=clusters)
+    if not a:
+        raise InputError("A paired difference needs at least one row; got none.")
+    change = [bool(y) - bool(x) for x, y in zip(a, b, strict=True)]
+    sums = cluster_sums(change, range(len(a)) if clusters is None else clusters)
+    mean = sum(change) / len(change)
+    if len(set(change)) == 1:
+        return _points(mean, *_all_alike(change[0], len(sums)))
+    return _points(mean, *(bootstrap_mean(sums, seed) if len(sums) > 1 else (-1.0, 1.0)))
+
+
+def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> float:
+    """Exact two-sided p that `a` and `b` on the same rows have one rate; 1 if no row differs."""
+    check_lengths(a=a, b=b)
+    table = [[0, 0], [0, 0]]
+    for x, y in zip(a, b, strict=True):
+        table[bool(x)][bool(y)] += 1
+    if not table[0][1] and not table[1][0]:
+        return 1.0
+    result: Any = statsmodels_mcnemar(table, exact=True)
+    return float(result.pvalue)
+
+
+def _all_alike(change: int, n: int) -> tuple[float, float]:
+    low, high = wilson(n * abs(change), n)
+    return {0: (-high, high), 1: (low, high), -1: (-high, -low)}[change]
+
+
+def _points(value: float, low: float, high: float) -> Points:
+    return Points(100 * value, 100 * low, 100 * high)

@@ -1,0 +1,62 @@
+"""The one formula by which the residual stream is changed. No model, no hook, no state.
+
+    h' = h + sum over slots of  M * (clip(s*a + t, lo, hi) - a) * D
+
+a, the activation a slot reads, comes from the unedited h; M says which slots a token uses. With
+`error="drop"` h' is also moved onto the SAE's reconstruction: + x_hat(h) - h.
+
+Covered: every edit, several features at once (all read h, then are written together), per token.
+Not covered: edits that depend on what another edit wrote.
+Overall: at the numeric precision of float32; the result has h's type.
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from sternpost.sae import SAE
+from sternpost.sae.jumprelu import activate
+from sternpost.steering.compile import Table
+from sternpost.types import ErrorTerm, Mode
+
+
+class Written(NamedTuple):
+    """The changed stream, and what each slot read and wrote."""
+
+    h: Float[Tensor, "token d_model"]
+    before: Float[Tensor, "token slot"]
+    after: Float[Tensor, "token slot"]
+
+
+def read(h: Float[Tensor, "token d_model"], sae: SAE, table: Table,
+         mode: Mode) -> Float[Tensor, "token slot"]:
+    """Activations that the slots read from the unedited stream `h`."""
+    if not bool(table.reads.any()):
+        return h.new_zeros(h.shape[0], len(table.features), dtype=torch.float32)
+    if mode == "exact" and sae.kind == "topk":
+        acts = sae.encode(h).dense()[:, table.column]
+    elif mode == "relu":
+        acts = sae.pre(h, table.column).relu()
+    else:
+        assert sae.threshold is not None
+        acts = activate(sae.pre(h, table.column), sae.threshold[table.column])
+    return acts.float() * table.reads
+
+
+def write(h: Float[Tensor, "token d_model"], on: Bool[Tensor, "token slot"],
+          edited: Bool[Tensor, " token"], table: Table, sae: SAE,
+          how: tuple[Mode, ErrorTerm]) -> Written:
+    """The stream after the edits that are `on`. Tokens not `edited` keep their very bits."""
+    mode, error = how
+    before = read(h, sae, table, mode)
+    target = (table.scale * before + table.shift).clamp(table.low, table.high)
+    change = torch.where(on, target - before, 0.0) @ table.D
+    if error == "drop":
+        change = change + (sae.decode(sae.encode(h)).float() - h.float())
+        touched = edited
+    else:
+        touched = on.any(-1)
+    return Written(torch.where(touched[:, None], (h.float() + change).to(h.dtype), h),
+                   before, torch.where(on, target, before))

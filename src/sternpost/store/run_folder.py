@@ -1,0 +1,110 @@
+"""A run's folder: whose it is, what of it is done, and what a resumed run need not do again.
+
+    DIR/run.json          which run this is: its settings and the hashes of what it reads
+    DIR/work/KEY.json     stages that are done, each written whole; gone when the run is
+    DIR/results.json      written last: the run is finished
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sternpost.errors import OutputError
+from sternpost.files import (
+    canonical_json,
+    make_folder,
+    read_json,
+    remove_folder,
+    write_json,
+    write_text,
+)
+
+OURS = ("run.json", "results.json", "samples.jsonl", "search.jsonl", "splits.json", "report.html")
+FOLDERS = ("work", "sae", "pack", "prompts")
+
+
+@dataclass
+class RunFolder:
+    """An open run folder."""
+
+    path: Path
+    finished: bool = False
+    resumed: bool = False
+    timing: dict[str, float] = field(default_factory=dict)
+    """Seconds each stage took; of a resumed run only what was not done before."""
+
+    @property
+    def work(self) -> Path:
+        """Where unfinished stages keep what they have."""
+        return self.path / "work"
+
+    def once(self, key: str, make: Callable[[], Any]) -> Any:
+        """What `make` gives, JSON; made once in a run's life, then read back."""
+        file = self.work / f"{key}.json"
+        if file.is_file():
+            return read_json(file)["value"]
+        value = make()
+        write_json(file, {"value": value})
+        return value
+
+    def close(self) -> None:
+        """Throws away what only an unfinished run needs."""
+        remove_folder(self.work)
+
+    def discard(self) -> None:
+        """Takes back everything that this run wrote; other files stay."""
+        _clear(self.path)
+        if self.path.is_dir() and not any(self.path.iterdir()):
+            self.path.rmdir()
+
+
+def open_run_folder(path: Path, identity: dict[str, Any], resume: bool, force: bool) -> RunFolder:
+    """The folder of the run that `identity` describes. Raises OutputError where it is another
+    run's, or an unfinished one's and `resume` is not asked for."""
+    if path.exists() and not path.is_dir():
+        raise OutputError(f"{path} is a file; --out names a folder. Type --out {path}.run")
+    known = read_json(path / "run.json") if (path / "run.json").is_file() else None
+    same = known is not None and canonical_json(known.get("identity")) == canonical_json(identity)
+    if same and not force:
+        if (path / "results.json").is_file():
+            return RunFolder(path, finished=True)
+        if not resume:
+            raise OutputError(f"{path} holds this run, unfinished. Type the same command with "
+                              "--resume to go on, or with --force to begin again.")
+        return RunFolder(path, resumed=True)
+    if not force and path.is_dir() and any(path.iterdir()):
+        raise OutputError(_taken(path, known, identity))
+    make_folder(path)
+    _clear(path)
+    write_json(path / "run.json", {"identity": identity})
+    return RunFolder(path)
+
+
+def _taken(path: Path, known: dict[str, Any] | None, identity: dict[str, Any]) -> str:
+    if known is None:
+        return (f"{path} is not empty and holds no run. Give another folder with --out, or type "
+                "--force to write into it; files that are not ours stay.")
+    theirs = known.get("identity") or {}
+    differ = sorted(key for key in {*theirs, *identity} if theirs.get(key) != identity.get(key))
+    return (f"{path} holds another run: it differs in {', '.join(differ) or 'nothing known'}. "
+            "Give another folder with --out, or type --force to replace it.")
+
+
+def _clear(path: Path) -> None:
+    for name in OURS:
+        (path / name).unlink(missing_ok=True)
+    for name in FOLDERS:
+        remove_folder(path / name)
+
+
+def check_writable(path: Path) -> None:
+    """Raises OutputError unless a file can be written where `path` is or would be."""
+    there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    if not there.is_dir():
+        raise OutputError(f"{there} is a file; --out names a folder.")
+    probe = there / ".sternpost-probe"
+    try:
+        write_text(probe, "")
+    finally:
+        probe.unlink(missing_ok=True)
