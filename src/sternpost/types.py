@@ -210,6 +210,11 @@ class Plan:
     positions: "str | Positions | Tensor" = "all"
     error: ErrorTerm = "keep"
 
+    @property
+    def where(self) -> "Positions | Tensor":
+        """`positions`, names as Positions."""
+        return Positions(self.positions) if isinstance(self.positions, str) else self.positions
+
     def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise EditError(f"mode is one of {', '.join(MODES)}; got {self.mode!r}.")
@@ -218,8 +223,7 @@ class Plan:
         if self.error == "drop" and self.mode != "exact":
             raise EditError(f"error='drop' replaces h by the SAE's own reconstruction and needs "
                             f"mode='exact'; got mode={self.mode!r}.")
-        if isinstance(self.positions, str):
-            object.__setattr__(self, "positions", Positions(self.positions))
+        assert self.where is not None  # an unknown name is an error here, not later
 
 
 @dataclass(frozen=True, slots=True)

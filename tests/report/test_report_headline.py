@@ -32,9 +32,9 @@ def test_overlapping_intervals_are_no_finding(fake_results, fake_rate):
     rates = {"unsafe_refusal": fake_rate(99, 160), "over_refusal": fake_rate(12, 140),
              "discrimination": {"points": 53.3, "low": 45, "high": 60}}
     text = headline(with_rates(fake_results(), "clamp", rates, 12.0))
-    assert "did not clearly move unsafe refusal (58 % to 62 %, intervals overlap, n = 160)" in text
+    assert "did not clearly move unsafe refusal (58 % to 62 %, n = 160)" in text
     assert "raised" not in text
-    assert "D went from 52 to 53 points (intervals overlap)" in text
+    assert "D went from 52 to 53 points (not clearly)" in text
 
 
 def test_all_or_nothing_is_not_rounded_into_being(fake_results, fake_rate):
@@ -89,3 +89,24 @@ def test_is_one_sentence_and_pure(fake_results):
     before = deepcopy(results)
     text = headline(results)
     assert text.endswith(".") and ". " not in text and results == before
+
+
+def test_a_paired_interval_decides_where_there_is_one(fake_results, fake_rate):
+    rates = {"unsafe_refusal": fake_rate(99, 160), "over_refusal": fake_rate(12, 140),
+             "discrimination": {"points": 53.3, "low": 45, "high": 60},
+             "change": {"baseline": {
+                 "unsafe_refusal": {"points": 4.0, "low": 1.0, "high": 7.0},
+                 "over_refusal": {"points": 3.0, "low": -1.0, "high": 7.0},
+                 "discrimination": {"points": 1.0, "low": -4.0, "high": 6.0}}}}
+    text = headline(with_rates(fake_results(), "clamp", rates, 12.0))
+    assert "raised unsafe refusal from 58 % to 62 %" in text
+    assert "did not clearly move safe refusal (6 % to 9 %" in text
+    assert "(not clearly)" in text
+
+
+def test_a_dropped_error_term_is_measured_against_the_splice_in(fake_results, fake_rate):
+    rates = {"unsafe_refusal": fake_rate(99, 160), "over_refusal": fake_rate(12, 140),
+             "change": {"splice_in": {"unsafe_refusal": {"points": 4.2, "low": 1.0, "high": 7.0},
+                                      "over_refusal": {"points": 3.0, "low": -1.0, "high": 7.0}}}}
+    text = headline(with_rates(fake_results(), "clamp", rates, 12.0))
+    assert "against the splice-in alone that is +4 points [+1, +7] of unsafe" in text

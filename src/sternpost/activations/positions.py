@@ -77,14 +77,19 @@ def _known(value: Tensor | None, part: str, what: str, give: str) -> Tensor:
     return value
 
 
-def needs_template(positions: Positions) -> bool:
-    """Whether a name can only be resolved through the chat template."""
-    return bool({"t_inst", "tail", "thinking", "answer"} & set(positions.parts))
+def finds_tail(positions: Positions | Tensor) -> bool:
+    """Whether a name is found by where the last user message ends."""
+    return isinstance(positions, Positions) and bool({"t_inst", "tail"} & set(positions.parts))
 
 
-def tells_thinking(positions: Positions) -> bool:
+def tells_thinking(positions: Positions | Tensor) -> bool:
     """Whether a name tells a reasoning segment from the answer."""
-    return bool({"thinking", "answer"} & set(positions.parts))
+    return isinstance(positions, Positions) and bool({"thinking", "answer"} & set(positions.parts))
+
+
+def needs_template(positions: Positions | Tensor) -> bool:
+    """Whether a name can only be resolved through the chat template."""
+    return finds_tail(positions) or tells_thinking(positions)
 
 
 def find_t_inst(ids: Sequence[int], decode: Decode, tail: str) -> int:

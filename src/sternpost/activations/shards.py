@@ -65,7 +65,7 @@ def _shuffled(file: Path, length: int, seed: int) -> Tensor:
     return values[order].float()
 
 
-def write_shards(folder: Path, rows: Iterable[Float[Tensor, "token d_model"]]) -> Shards:
+def write_shards(folder: Path, rows: Iterable[Float[Tensor, "_ d_model"]]) -> Shards:
     """Writes what `rows` yields, in order, into `folder`, and says what is there."""
     files: list[str] = []
     tokens = 0

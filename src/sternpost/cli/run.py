@@ -34,13 +34,14 @@ def show(settings: RunSettings, as_json: bool) -> None:
     from rich.console import Console
 
     from sternpost.engines.quiet import quiet_libraries
+    from sternpost.jobs.plan import RunPlan
     from sternpost.jobs.progress import Watch
     from sternpost.pipeline import tell
     from sternpost.report import results_table
 
     quiet_libraries()
     done = tell(settings, Watch(Console(stderr=True)))
-    if not hasattr(done, "results"):
+    if isinstance(done, RunPlan):
         click.echo(json.dumps(done.as_dict(), indent=2) if as_json else "\n".join(done.lines()))
         return
     if as_json:

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from sternpost.activations import Tokens, find_t_inst, select, tells_thinking, thinking_tokens
+from sternpost.activations import (
+    Tokens,
+    find_t_inst,
+    finds_tail,
+    select,
+    tells_thinking,
+    thinking_tokens,
+)
 from sternpost.errors import EditError, PositionsError
 from sternpost.steering import Table
 from sternpost.types import Plan, Positions, Proof
@@ -104,7 +111,7 @@ class Call:
         return Stream(self, start, self._edited(tokens), tokens.index)
 
     def _edited(self, tokens: Tokens) -> Tensor:
-        positions = self.steering.plan.positions
+        positions = self.steering.plan.where
         if isinstance(positions, Positions):
             return select(positions, tokens)
         if positions.dtype != torch.bool or positions.shape != tokens.real.shape:
@@ -161,7 +168,7 @@ class Call:
     def _find_t_inst(self, ids: Tensor, mask: Tensor) -> Tensor:
         template = self.steering.template
         assert template is not None
-        if not {"t_inst", "tail"} & set(self.steering.plan.positions.parts):
+        if not finds_tail(self.steering.plan.where):
             return torch.zeros(len(ids), dtype=torch.long)
         tail = template.marks().tail
         mask = mask.to(ids.device)
@@ -169,8 +176,8 @@ class Call:
                              for row, keep in zip(ids, mask, strict=True)])
 
     def _thinking(self, ids: Tensor | None, inside: Tensor, start: int) -> Tensor | None:
-        positions = self.steering.plan.positions
-        if not isinstance(positions, Positions) or not tells_thinking(positions):
+        positions = self.steering.plan.where
+        if not tells_thinking(positions):
             return None
         template = self.steering.template
         assert template is not None
@@ -208,7 +215,7 @@ class Call:
         return Tokens(real, index, mask.sum(1), length, t_inst)
 
     def _prompt_length(self, rows: int, device: Any) -> Tensor | None:
-        positions = self.steering.plan.positions
+        positions = self.steering.plan.where
         given = positions.prompt_length if isinstance(positions, Positions) else None
         if given is None:
             return None
@@ -267,9 +274,12 @@ def _given(bound: dict[str, Any]) -> Tensor:
 
 
 def _stop_ids(model: Any, config: Any, kwargs: dict[str, Any], device: Any) -> Tensor:
-    """The ids that end a row, and the padding it is fed afterwards."""
+    """The ids that end a row. A row that another criterion ends shows only in the padding that it
+    is fed afterwards; without one, padding may be a token like others."""
+    stops = ("stopping_criteria", "stop_strings")
+    ended = any(kwargs.get(name) or getattr(config, name, None) for name in stops)
     ids: list[int] = []
-    for name in ("eos_token_id", "pad_token_id"):
+    for name in ("eos_token_id", "pad_token_id") if ended else ("eos_token_id",):
         value = kwargs.get(name)
         for holder in (config, model.generation_config):
             value = getattr(holder, name, None) if value is None else value

@@ -35,8 +35,8 @@ def load_model(name: str | Path, *, revision: str | None = None, device: str = "
     kind = _dtype(dtype, "cuda" if placed else where)
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(name), **options)
-        model = AutoModelForCausalLM.from_pretrained(str(name), dtype=kind, **options,
-                                                     **from_pretrained_kwargs)
+        auto: Any = AutoModelForCausalLM
+        model = auto.from_pretrained(str(name), dtype=kind, **options, **from_pretrained_kwargs)
     except ImportError as error:
         raise MissingExtra(f"Loading {name} ({error})", "accelerate") from error
     except Exception as error:

@@ -24,7 +24,7 @@ from sternpost.engines.templates import Template
 from sternpost.errors import EditError, HookpointError, PositionsError
 from sternpost.sae import SAE, adopt
 from sternpost.steering import Table, compile_plan, write
-from sternpost.types import Plan, Positions, Proof
+from sternpost.types import Plan, Proof
 
 _REFUSED = {"assistant_model": "assisted generation", "custom_generate": "custom generation loops",
             "prompt_lookup_num_tokens": "prompt-lookup decoding", "penalty_alpha": "contrastive "
@@ -91,8 +91,8 @@ class Steering:
         self._undo: list[Callable[[], None]] = []
 
     def _template(self) -> Template | None:
-        positions = self.plan.positions
-        if not isinstance(positions, Positions) or not needs_template(positions):
+        positions = self.plan.where
+        if not needs_template(positions):
             return None
         if self.tokenizer is None:
             raise PositionsError(f"positions={str(positions)!r} are found through the chat "
@@ -140,7 +140,7 @@ class Steering:
         if kwargs.get("guidance_scale") not in (None, 1, 1.0):
             raise EditError("Classifier-free guidance (guidance_scale=...) runs the model on two "
                             "prompts at once and cannot be steered. Leave it out.")
-        if isinstance(self.plan.positions, Tensor):
+        if isinstance(self.plan.where, Tensor):
             raise PositionsError("A position mask fits one plain forward. In generate(...) use "
                                  "names, e.g. positions='tail+response'.")
         outer, self.call = self.call, Call.of_generate(self.model, args, kwargs, self)

@@ -8,9 +8,9 @@ from typing import Any
 from sternpost.errors import TemplateError
 from sternpost.types import Message, TemplateMarks
 
-PLAIN = ("{% for message in messages %}{% if not loop.first %}\n{% endif %}"
+PLAIN = ("{% for message in messages %}{{ '' if loop.first else '\n' }}"
          "{{ message.role | capitalize }}: {{ message.content }}{% endfor %}"
-         "{% if add_generation_prompt %}\nAssistant:{% endif %}")
+         "{{ '\nAssistant:' if add_generation_prompt else '' }}")
 """What a tokenizer without a chat template gets."""
 
 _SENTINEL = "sternpost looks for this line"

@@ -25,7 +25,7 @@ class Candidate(NamedTuple):
     """"paper", "attribution", "paper+attribution" or "given"."""
 
 
-def active_in(refusals: Iterable[Float[Tensor, "token d_model"]], sae: SAE,
+def active_in(refusals: Iterable[Float[Tensor, "_ d_model"]], sae: SAE,
               at_least: int = 2) -> list[int]:
     """Features active on at least `at_least` tokens of one of the `refusals`, the most often
     active first."""

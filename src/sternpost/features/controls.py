@@ -19,8 +19,8 @@ def matched_features(sae: SAE, feature: int, n: int, seed: int, nearest: int = 4
     return sorted(pool[order[:n]].tolist())
 
 
-def difference_in_means(unsafe: Float[Tensor, "prompt d_model"],
-                        safe: Float[Tensor, "prompt d_model"]) -> Float[Tensor, " d_model"]:
+def difference_in_means(unsafe: Float[Tensor, "_ d_model"],
+                        safe: Float[Tensor, "_ d_model"]) -> Float[Tensor, " d_model"]:
     """Mean residual at the last prompt token of unsafe minus that of safe prompts, with unit
     norm (arXiv 2406.11717, section 2.3)."""
     direction = unsafe.float().mean(0) - safe.float().mean(0)

@@ -11,7 +11,7 @@ from sternpost.jobs.bench import Bench
 from sternpost.jobs.find import MULTIPLES, Found, Search, clamp_plan, clamp_value, d_points
 from sternpost.jobs.settings import RunSettings
 from sternpost.sae import SAE
-from sternpost.store import Sample, condition, refusal_rate
+from sternpost.store import Sample, change, condition, refusal_rate
 from sternpost.types import Add, LabelledPrompt, Plan, Transcript
 
 STRENGTHS = (0.1, 0.2, 0.4, 0.6, 0.8, 1.2)
@@ -105,7 +105,13 @@ def conditions(bench: Bench, sae: SAE, found: Found, chosen: Chosen,
 
     def add(name: str, mine: list[Sample], value: float | None,
             way: tuple[str, str, str] = PLAIN) -> None:
-        out.append(condition(name, mine, value, way))
+        entry = condition(name, mine, value, way)
+        against = {"baseline": [s for s in lines if s["condition"] == "baseline"]}
+        if way[2] == "drop" and name == "clamp":
+            against["splice_in"] = [s for s in lines if s["condition"] == "splice_in"]
+        if name not in ("baseline", "random_feature"):
+            entry["change"] = {other: change(was, mine) for other, was in against.items()}
+        out.append(entry)
         lines.extend(mine)
 
     add("baseline", bench.lines("test-baseline", "baseline", prompts), None)

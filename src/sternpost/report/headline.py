@@ -27,7 +27,7 @@ def headline(results: Mapping[str, Any]) -> str:
 
 def clauses(results: Mapping[str, Any]) -> list[str]:
     """The sentence's clauses; the first is the finding."""
-    steps = (_finding, _random, _gated, _search, _sae)
+    steps = (_finding, _splice, _random, _gated, _search, _sae)
     return [clause for step in steps if (clause := step(results))]
 
 
@@ -37,8 +37,10 @@ def _finding(results: Mapping[str, Any]) -> str:
         return "no clamp and no baseline was measured"
     if before is None or after is None:
         return _alone(results, before, after)
-    moves = [_move("unsafe refusal", before["unsafe_refusal"], after["unsafe_refusal"]),
-             _move("safe refusal", before["over_refusal"], after["over_refusal"])]
+    moves = [_move("unsafe refusal", before["unsafe_refusal"], after["unsafe_refusal"],
+                   _paired(after, "unsafe_refusal")),
+             _move("safe refusal", before["over_refusal"], after["over_refusal"],
+                   _paired(after, "over_refusal"))]
     same_verb = moves[0][0] == moves[1][0]
     text = f"{moves[0][0]} {moves[0][1]} and {'' if same_verb else moves[1][0] + ' '}{moves[1][1]}"
     return f"{_clamping(results, after)} {text}{_discrimination(before, after)}"
@@ -63,8 +65,17 @@ def _with_n(rate: Any) -> str:
     return f"{round_percent(rate)} (n = {rate['n']})"
 
 
-def _move(what: str, before: Any, after: Any) -> tuple[str, str]:
-    """The verb, and the rest: `raised`, `unsafe refusal from 58 % to 96 % (n = 400)`."""
+def _paired(after: Condition, key: str, against: str = "baseline") -> Any:
+    """The paired difference to another condition, in points, where results.json has it."""
+    return ((after.get("change") or {}).get(against) or {}).get(key)
+
+
+def _move(what: str, before: Any, after: Any, paired: Any = None) -> tuple[str, str]:
+    """The verb, and the rest: `raised`, `unsafe refusal from 58 % to 96 % (n = 400)`.
+
+    A move is clear where its paired interval leaves out 0, or without one where the two rates'
+    own intervals lie apart.
+    """
     old, new = share(before), share(after)
     if old is None or new is None:
         return "gave no figure for", f"{what} ({_with_n(before)} before, {_with_n(after)} after)"
@@ -72,8 +83,10 @@ def _move(what: str, before: Any, after: Any) -> tuple[str, str]:
     first, second = round_percent(before), round_percent(after)
     if first == second:
         return "left", f"{what} at {first} ({n})"
-    if _overlap(bounds(before), bounds(after)):
-        return "did not clearly move", f"{what} ({first} to {second}, intervals overlap, {n})"
+    unclear = paired["low"] <= 0 <= paired["high"] if paired else \
+        _overlap(bounds(before), bounds(after))
+    if unclear:
+        return "did not clearly move", f"{what} ({first} to {second}, {n})"
     return "raised" if new > old else "lowered", f"{what} from {first} to {second} ({n})"
 
 
@@ -88,8 +101,23 @@ def _discrimination(before: Condition, after: Condition) -> str:
         return ""
     if f"{first:.0f}" == f"{second:.0f}":
         return f", so D stayed at {second:.0f} points"
-    unsure = " (intervals overlap)" if _overlap(point_bounds(old), point_bounds(new)) else ""
-    return f", so D went from {first:.0f} to {second:.0f} points{unsure}"
+    paired = _paired(after, "discrimination")
+    unsure = paired["low"] <= 0 <= paired["high"] if paired else \
+        _overlap(point_bounds(old), point_bounds(new))
+    doubt = " (not clearly)" if unsure else ""
+    return f", so D went from {first:.0f} to {second:.0f} points{doubt}"
+
+
+def _splice(results: Mapping[str, Any]) -> str:
+    """With `error=drop` the SAE's reconstruction is part of every clamp: what is left beyond it."""
+    after = reference(results) or {}
+    unsafe, safe = (_paired(after, key, "splice_in") for key in ("unsafe_refusal", "over_refusal"))
+    if unsafe is None or safe is None:
+        return ""
+    moved = [f"{p['points']:+.0f} points [{p['low']:+.0f}, {p['high']:+.0f}]"
+             for p in (unsafe, safe)]
+    return (f"against the splice-in alone that is {moved[0]} of unsafe and {moved[1]} of safe "
+            "refusal")
 
 
 def _random(results: Mapping[str, Any]) -> str:

@@ -28,8 +28,6 @@ class FeatureActs(namedtuple("FeatureActs", ["values", "indices"])):
     An unused slot holds the value 0 and a valid id.
     """
 
-    values: Float[Tensor, "*rows K"]
-    indices: Int[Tensor, "*rows K"]
     d_sae: int
 
     def __new__(cls, values: Tensor, indices: Tensor, d_sae: int) -> "FeatureActs":
@@ -81,6 +79,9 @@ class SAE:
     """Where it was loaded from."""
 
     def __post_init__(self) -> None:
+        if self.W_enc.dim() != 2:
+            raise SAEError(f"SAE {self.name or '(unnamed)'}: W_enc has shape "
+                           f"{tuple(self.W_enc.shape)}; it should be [d_sae, d_model].")
         d_sae, d_model = self.W_enc.shape
         shapes = {"W_dec": (d_sae, d_model), "b_enc": (d_sae,), "b_dec": (d_model,)}
         if self.threshold is not None:
@@ -90,9 +91,9 @@ class SAE:
             if got != shape:
                 raise SAEError(f"SAE {self.name or '(unnamed)'}: {key} has shape {got}, but W_enc "
                                f"{tuple(self.W_enc.shape)} ([d_sae, d_model]) asks for {shape}.")
-        if self.kind == "topk" and (self.k is None or not 1 <= self.k <= d_sae):
+        if self.kind == "topk" and not (isinstance(self.k, int) and 1 <= self.k <= d_sae):
             raise SAEError(f"SAE {self.name or '(unnamed)'}: a TopK SAE needs 1 <= k <= d_sae = "
-                           f"{d_sae}; got k = {self.k}.")
+                           f"{d_sae}; got k = {self.k!r}.")
         if self.kind == "jumprelu" and self.threshold is None:
             raise SAEError(f"SAE {self.name or '(unnamed)'}: a JumpReLU SAE needs thresholds.")
 
@@ -142,6 +143,8 @@ class SAE:
         """The residual stream that the activations stand for; takes the pair, or its two parts."""
         if indices is None:
             values, indices = values
+        assert isinstance(values, Tensor)
+        assert isinstance(indices, Tensor)
         flat, ids = values.reshape(-1, values.shape[-1]), indices.reshape(-1, indices.shape[-1])
         out = torch.nn.functional.embedding_bag(
             ids, self.W_dec, per_sample_weights=flat.to(self.dtype), mode="sum")

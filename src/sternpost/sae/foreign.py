@@ -3,6 +3,7 @@
 None of these libraries is imported. Weights are shared, not copied, where the layout allows it.
 """
 
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -17,15 +18,16 @@ def adopt(thing: Any, hookpoint: "int | str | Hookpoint | None" = None) -> SAE:
     """`thing` as an SAE of ours. Raises SAEError for an object of unknown make, HookpointError
     where neither it nor `hookpoint` says which block it reads."""
     if isinstance(thing, SAE):
-        return thing
+        return thing if hookpoint is None else replace(thing, hookpoint=_at(thing, None, hookpoint))
     cfg = getattr(thing, "cfg", None)
     if cfg is not None and hasattr(thing, "W_enc"):
         return _saelens(thing, cfg, hookpoint)
-    if cfg is not None and hasattr(thing, "encoder") and hasattr(thing, "W_dec"):
+    if cfg is not None and hasattr(thing, "encoder") and \
+            isinstance(getattr(thing, "W_dec", None), Tensor):
         return _sparsify(thing, cfg, hookpoint)
     if hasattr(thing, "encoder") and hasattr(thing, "decoder") and hasattr(thing, "k"):
         return _dictionary_topk(thing, hookpoint)
-    if hasattr(thing, "W_enc") and hasattr(thing, "threshold"):
+    if hasattr(thing, "W_enc") and hasattr(thing, "threshold") and not hasattr(thing, "k"):
         return _dictionary_jumprelu(thing, hookpoint)
     raise SAEError(f"{type(thing).__name__} is no SAE that sternpost knows. Give what load_sae "
                    "returns, or a TopK or JumpReLU SAE of SAELens, sparsify or "

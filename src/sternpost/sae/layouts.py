@@ -24,9 +24,12 @@ Tensors = Mapping[str, Tensor]
 def sparsify_sae(cfg: Mapping[str, Any], tensors: Tensors, name: str, at: Hookpoint) -> SAE:
     """sparsify: pre = W_enc (x - b_dec) + b_enc whatever `normalize_decoder` says, then top-k.
 
-    Our own folders may say `"activation": "jumprelu"` and `"subtract_b_dec": false`.
+    Our own folders may say more, see `save.py`.
     """
-    kind = cfg.get("activation", "topk")
+    if cfg.get("signed"):
+        raise SAEError(f"{name} keeps the largest absolute pre-activations (\"signed\"), which is "
+                       "not read; a TopK SAE that keeps the largest ones is.")
+    kind = str(cfg.get("activation", "topk")).removeprefix("sternpost-")
     if kind not in ("topk", "jumprelu"):
         raise SAEError(f"{name}: activation {kind!r} is not read yet; topk and jumprelu are.")
     if cfg.get("transcode") or cfg.get("skip_connection") or "W_skip" in tensors:
@@ -46,21 +49,23 @@ def saelens_sae(cfg: Mapping[str, Any], tensors: Tensors, name: str, at: Hookpoi
     `rescale_acts_by_decoder_norm` multiplies pre by |W_dec[f]| and divides the row by it: folded
     here, exactly, so that row f of `W_dec` is what one unit of activation writes.
     """
-    kind = cfg.get("architecture")
+    kind, metadata = cfg.get("architecture"), cfg.get("metadata") or {}
+    if not isinstance(metadata, dict):
+        raise SAEError(f"{name}: \"metadata\" in cfg.json is not a JSON object: {metadata!r}.")
     if kind not in ("topk", "jumprelu"):
         raise SAEError(f"{name}: SAELens architecture {kind!r} is not read yet; topk and jumprelu "
                        "are.")
     _refuse_saelens_options(cfg, name)
-    W_enc, W_dec = _tensor(tensors, "W_enc", name).T.contiguous(), _tensor(tensors, "W_dec", name)
+    W_enc, W_dec = _tensor(tensors, "W_enc", name).mT.contiguous(), _tensor(tensors, "W_dec", name)
     b_enc = _tensor(tensors, "b_enc", name)
     if kind == "topk" and cfg.get("rescale_acts_by_decoder_norm", False):
-        norm = W_dec.norm(dim=-1)
+        norm = W_dec.norm(dim=-1).clamp(min=1e-8)  # a row of zeros stays one
         W_enc, b_enc, W_dec = W_enc * norm[:, None], b_enc * norm, W_dec / norm[:, None]
     return SAE(W_enc=W_enc, W_dec=W_dec, b_enc=b_enc, b_dec=_tensor(tensors, "b_dec", name),
                hookpoint=at, kind=kind, k=cfg.get("k") if kind == "topk" else None,
                threshold=_tensor(tensors, "threshold", name) if kind == "jumprelu" else None,
                subtract_b_dec=bool(cfg.get("apply_b_dec_to_input", True)),
-               centred=is_centred(cfg.get("metadata") or {}, name), name=name)
+               centred=is_centred(metadata, name), name=name)
 
 
 def _refuse_saelens_options(cfg: Mapping[str, Any], name: str) -> None:
@@ -99,11 +104,18 @@ def is_centred(metadata: Mapping[str, Any], name: str) -> bool:
                    f"({', '.join(_LAYER_NORM)}) and RMSNorm ones ({', '.join(_RMS_NORM)}) only.")
 
 
+_DIMS = {"W_enc": 2, "W_dec": 2, "encoder.weight": 2}
+
+
 def _tensor(tensors: Tensors, key: str, name: str) -> Tensor:
     if key not in tensors:
         has = ", ".join(sorted(tensors)) or "none"
         raise SAEError(f"{name} has no tensor {key!r}; it has {has}.")
-    return tensors[key]
+    tensor, dims = tensors[key], _DIMS.get(key, 1)
+    if tensor.dim() != dims or not tensor.is_floating_point():
+        raise SAEError(f"{name}: {key} is {tensor.dtype} of shape {tuple(tensor.shape)}; it should "
+                       f"be floating-point numbers in {dims} dimension{'s' * (dims > 1)}.")
+    return tensor
 
 
 Reader = Callable[[Mapping[str, Any], Tensors, str, Hookpoint], SAE]

@@ -60,36 +60,34 @@ def calibrate(sae: SAE, x: Float[Tensor, "token d_model"]) -> SAE:
     """
     x = x.to(sae.device)
     kept = [sae.encode(rows) for rows in x.split(CHUNK)]
-    lowest = torch.cat([_lowest_kept(acts.values) for acts in kept])
-    columns = [_calibrate_columns(sae, x, lowest, columns)
-               for columns in torch.arange(sae.d_sae, device=sae.device).split(CHUNK)]
-    threshold, high, density = (torch.cat(part) for part in zip(*columns, strict=True))
-    if sae.kind == "jumprelu":
-        threshold = sae.threshold
+    values = torch.cat([acts.values[acts.values > 0] for acts in kept])
+    ids = torch.cat([acts.indices[acts.values > 0] for acts in kept])
+    count = ids.bincount(minlength=sae.d_sae)
+    threshold = sae.threshold
+    if sae.kind == "topk":
+        threshold = torch.cat([_thresholds(sae, x, columns, count[columns]) for columns in
+                               torch.arange(sae.d_sae, device=sae.device).split(CHUNK)])
+    stats = FeatureStats(_high(values, ids, count), count / len(x))
     norm = float(x.float().norm(dim=-1).median())
-    return replace(sae, threshold=threshold, stats=FeatureStats(high, density), residual_norm=norm)
+    return replace(sae, threshold=threshold, stats=stats, residual_norm=norm)
 
 
-def _lowest_kept(values: Float[Tensor, "token k"]) -> Float[Tensor, " token"]:
-    """The smallest positive activation of each row; infinity where nothing is active."""
-    return values.where(values > 0, torch.inf).amin(-1)
-
-
-def _calibrate_columns(sae: SAE, x: Tensor, lowest: Tensor,
-                       columns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _thresholds(sae: SAE, x: Tensor, columns: Tensor, count: Tensor) -> Tensor:
+    """Thresholds that the pre-activations of `columns` exceed on `count` rows each."""
     pre = torch.cat([sae.pre(rows, columns) for rows in x.split(CHUNK)])
-    if sae.kind == "jumprelu":
-        assert sae.threshold is not None
-        active = (pre > sae.threshold[columns]) & (pre > 0)
-    else:
-        # a whisker of slack: the same product in other shapes may differ in its last bit
-        active = (pre >= lowest[:, None] * (1 - 1e-6)) & (pre > 0)
-    count = active.sum(0)
     ranked = pre.sort(dim=0, descending=True).values
     top = ranked.gather(0, (count - 1).clamp(min=0)[None])[0]
     below = ranked.gather(0, count.clamp(max=len(x) - 1)[None])[0]
-    threshold = torch.where(count > 0, (top + below) / 2, ranked[0].relu() * 1.01 + 1e-6)
-    # 99th percentile of the active ones, which are the first `count` rows
-    at = (count.float() * 0.01).floor().long().clamp(max=len(x) - 1)
-    high = torch.where(count > 0, ranked.gather(0, at[None])[0], torch.zeros_like(top))
-    return threshold.clamp(min=0), high, count / len(x)
+    below = torch.where(count < len(x), below, torch.zeros_like(below)).clamp(min=0)
+    middle = (top + below) / 2
+    middle = torch.where(middle < top, middle, below)  # so close that halfway is rounded up
+    return torch.where(count > 0, middle, ranked[0].relu() * 1.01 + 1e-6)
+
+
+def _high(values: Tensor, ids: Tensor, count: Tensor) -> Float[Tensor, " d_sae"]:
+    """The 99th percentile of each feature's activations, rounded up to one of them; 0 if none."""
+    order = values.argsort(descending=True)
+    order = order[ids[order].argsort(stable=True)]
+    ranked = torch.cat([values[order], values.new_zeros(1)])
+    at = count.cumsum(0) - count + count // 100
+    return ranked[torch.where(count > 0, at, len(values))]

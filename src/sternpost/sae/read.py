@@ -1,6 +1,7 @@
 """A folder -> SAE: finds the layout, the hookpoint, and the files that we add beside it."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,6 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from sternpost.errors import HookpointError, SAEError
-from sternpost.files import read_json
 from sternpost.sae.autoencoder import SAE, FeatureStats
 from sternpost.sae.layouts import weights_of
 from sternpost.types import Hookpoint
@@ -27,7 +27,7 @@ def read_sae(root: Path, sae_id: str | None = None,
     folder = _folder(root, sae_id)
     found = weights_of(folder)
     if found is None:
-        raise SAEError(_nothing_there(root, folder, sae_id))
+        raise SAEError(_nothing_there(root, folder))
     file, reader = found
     cfg = _config(folder / "cfg.json")
     tensors = dict(_tensors(file))
@@ -50,17 +50,19 @@ def _folder(root: Path, sae_id: str | None) -> Path:
     folder = root / sae_id if sae_id else root
     if not folder.is_dir():
         raise SAEError(f"{root} has no SAE {sae_id!r}. It has: {_listing(root)}.")
-    if sae_id is None and weights_of(root) is None and len(saes := saes_under(root)) == 1:
-        return root / saes[0]
+    if weights_of(folder) is None and len(saes := saes_under(folder)) == 1:
+        return folder / saes[0]
     return folder
 
 
-def _nothing_there(root: Path, folder: Path, sae_id: str | None) -> str:
-    saes = saes_under(root)
+def _nothing_there(root: Path, folder: Path) -> str:
+    saes = saes_under(folder)
     if saes:
-        pick = f"{root}:{saes[0]}"
-        return (f"{folder} holds {len(saes)} SAEs: {_listing(root)}. Name one: "
-                f"load_sae({str(root)!r}, {saes[0]!r}), or --sae {pick}")
+        first = (folder / saes[0]).relative_to(root).as_posix()
+        return (f"{folder} holds {len(saes)} SAEs: {_listing(folder)}. Name one: "
+                f"load_sae({str(root)!r}, {first!r}), or --sae {root}:{first}")
+    if saes_under(root):
+        return f"{folder} holds no SAE. {root} has: {_listing(root)}."
     return (f"{folder} holds no SAE in a layout that is read: cfg.json with sae.safetensors "
             "(sparsify, ours) or sae_weights.safetensors (SAELens).")
 
@@ -90,8 +92,8 @@ def _tensors(path: Path) -> dict[str, Tensor]:
 
 def _hookpoint(cfg: Mapping[str, Any], folder: Path) -> Hookpoint:
     """What the file says, else the nearest name on its path, the file's own folder first."""
-    metadata = cfg.get("metadata") if isinstance(cfg.get("metadata"), dict) else {}
-    trainer = cfg.get("trainer") if isinstance(cfg.get("trainer"), dict) else {}
+    metadata, trainer = (part if isinstance(part := cfg.get(key), dict) else {}
+                         for key in ("metadata", "trainer"))
     said = (cfg.get("hookpoint"), cfg.get("hook_name"), metadata.get("hook_name"),
             cfg.get("hook_point_in"), trainer.get("layer"))
     for name in said:
@@ -107,10 +109,20 @@ def _hookpoint(cfg: Mapping[str, Any], folder: Path) -> Hookpoint:
 
 def _with_norms(sae: SAE, folder: Path) -> SAE:
     """Adds what `save.py` writes beside the weights, where it is there."""
-    if (folder / "norms.json").is_file():
-        sae = replace(sae, residual_norm=float(read_json(folder / "norms.json")["residual_norm"]))
-    if (folder / "features.safetensors").is_file():
-        stats = _tensors(folder / "features.safetensors")
+    file = folder / "norms.json"
+    if file.is_file():
+        norm = _config(file).get("residual_norm")
+        if not isinstance(norm, int | float) or not 0 < norm < math.inf:
+            raise SAEError(f"{file} says \"residual_norm\": {norm!r}; it should be a positive "
+                           "number. Remove the file, or save the SAE again.")
+        sae = replace(sae, residual_norm=float(norm))
+    file = folder / "features.safetensors"
+    if file.is_file():
+        stats = _tensors(file)
+        for key in ("high", "density"):
+            if key not in stats or stats[key].shape != (sae.d_sae,):
+                raise SAEError(f"{file} has no {key!r} of shape ({sae.d_sae},). Remove the file, "
+                               "or save the SAE again.")
         sae = replace(sae, stats=FeatureStats(stats["high"], stats["density"]))
     return sae
 
@@ -121,4 +133,7 @@ def finite(sae: SAE) -> SAE:
         if not torch.isfinite(getattr(sae, key)).all():
             raise SAEError(f"{sae.name}: {key} holds values that are not finite; the file is "
                            "damaged. Download it again.")
+    if sae.threshold is not None and sae.threshold.isnan().any():  # infinite: never active
+        raise SAEError(f"{sae.name}: threshold holds values that are no numbers; the file is "
+                       "damaged. Download it again.")
     return sae

@@ -6,7 +6,9 @@
     features.safetensors     high [d_sae], density [d_sae]
     norms.json               residual_norm
 
-A JumpReLU SAE is written the same way with "activation": "jumprelu", which sparsify refuses.
+A JumpReLU SAE is written the same way with "activation": "jumprelu", and one that takes no `b_dec`
+off its input, or that centres it, with "sternpost-topk" or "sternpost-jumprelu": sparsify, which
+does not have these equations, refuses them.
 """
 
 import json
@@ -15,9 +17,16 @@ from pathlib import Path
 from sternpost.files import write_json, write_tensors, write_text
 from sternpost.sae.autoencoder import SAE
 
+_BESIDE = ("thresholds.safetensors", "features.safetensors", "norms.json")
+
 
 def save_sae(sae: SAE, folder: Path) -> None:
-    """Writes `sae` into `folder`, file by file, each whole or not at all; cfg.json last."""
+    """Writes `sae` into `folder`, file by file, each whole or not at all; cfg.json last.
+
+    What an SAE saved there before had beside its weights is removed.
+    """
+    for name in _BESIDE:
+        (folder / name).unlink(missing_ok=True)
     write_tensors(folder / "sae.safetensors", {
         "encoder.weight": sae.W_enc, "encoder.bias": sae.b_enc, "W_dec": sae.W_dec,
         "b_dec": sae.b_dec})
@@ -28,8 +37,10 @@ def save_sae(sae: SAE, folder: Path) -> None:
                       {"high": sae.stats.high, "density": sae.stats.density})
     if sae.residual_norm is not None:
         write_json(folder / "norms.json", {"residual_norm": sae.residual_norm})
-    cfg = {"activation": sae.kind, "expansion_factor": max(sae.d_sae // sae.d_model, 1),
-           "normalize_decoder": True, "num_latents": sae.d_sae, "k": sae.k or 0,
+    theirs = sae.subtract_b_dec and not sae.centred
+    cfg = {"activation": sae.kind if theirs else f"sternpost-{sae.kind}",
+           "expansion_factor": max(sae.d_sae // sae.d_model, 1), "normalize_decoder": True,
+           "num_latents": sae.d_sae, "k": sae.k or 0,
            "multi_topk": False, "skip_connection": False, "transcode": False,
            "d_in": sae.d_model, "hookpoint": str(sae.hookpoint)}
     if not sae.subtract_b_dec:

@@ -1,8 +1,9 @@
 """Training a TopK SAE, with dead features revived and exact resume.
 
     x'   = (x - mean) / scale                   mean and scale of the data; b_dec is the mean
-    loss = |x' - x_hat'|^2 / d + alpha * |e - e_hat|^2 / |e|^2
-    e    = x' - x_hat', e_hat = its reconstruction by the k_aux best features among the dead
+    loss = |x' - x_hat'|^2 / |x'|^2 + alpha * share * |e - e_hat|^2 / |e|^2
+    e    = x' - x_hat', e_hat = its reconstruction by the k_aux best features among the dead,
+           k_aux = min(d / 2, dead features), share = k_aux / (d / 2)
 
 Decoder rows have unit norm after every step; the gradient along a row is taken out first. When
 training ends the scale is folded into `b_enc`, so that activations are in the data's own units.

@@ -13,7 +13,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -50,11 +50,12 @@ class Table:
 
     def to(self, device: torch.device) -> "Table":
         """The same table on another device."""
-        return Table(self.features, *(getattr(self, name).to(device) for name in (
-            "reads", "column", "D", "scale", "shift", "low", "high", "rows")), self.lists)
+        moved = {name: getattr(self, name).to(device) for name in (
+            "reads", "column", "D", "scale", "shift", "low", "high", "rows")}
+        return replace(self, **moved)
 
 
-def rows_of(edits: Sequence[Any]) -> tuple[tuple[Edit, ...], ...] | None:
+def rows_of(edits: Sequence[Any]) -> tuple[tuple[Any, ...], ...] | None:
     """The lists of edits, one a row, if that is what was given; None for one list for all."""
     nested = [isinstance(item, Sequence) for item in edits]
     if not any(nested):
@@ -96,9 +97,11 @@ def _table(edits: Sequence[Edit], sae: SAE, lists: tuple[tuple[int, ...], ...]) 
     features = tuple(_feature(edit) for edit in edits)
     directions = [_direction(edit, sae) for edit in edits]
     D = torch.stack(directions) if directions else torch.zeros(0, sae.d_model)
-    return Table(features, torch.tensor([not isinstance(e, Add) for e in edits], dtype=torch.bool),
-                 torch.tensor([f or 0 for f in features], dtype=torch.long),
-                 D.float().to(sae.device), *numbers.T.contiguous(), rows, lists).to(sae.device)
+    scale, shift, low, high = numbers.T.contiguous()
+    reads = torch.tensor([not isinstance(e, Add) for e in edits], dtype=torch.bool)
+    column = torch.tensor([f or 0 for f in features], dtype=torch.long)
+    return Table(features, reads, column, D.float(), scale, shift, low, high, rows,
+                 lists).to(sae.device)
 
 
 def _numbers(edit: Edit, sae: SAE) -> tuple[float, float, float, float]:
@@ -147,6 +150,7 @@ def check_edit(edit: Any, sae: SAE, mode: Mode) -> None:
             raise EditError(f"{edit}: {name} must be a finite number; got {value!r}.")
     feature = _feature(edit)
     if feature is None:
+        assert isinstance(edit, Add)
         _check_direction(edit, sae)
     elif isinstance(feature, bool) or not isinstance(feature, int) \
             or not 0 <= feature < sae.d_sae:

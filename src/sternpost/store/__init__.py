@@ -1,7 +1,15 @@
 """Results and artifacts on disk: run folders that resume, and the lines that rates count."""
 
 from sternpost.store.run_folder import RunFolder, check_writable, open_run_folder
-from sternpost.store.samples import Sample, condition, is_refusal, rates_of, refusal_rate, sample
+from sternpost.store.samples import (
+           Sample,
+           change,
+           condition,
+           is_refusal,
+           rates_of,
+           refusal_rate,
+           sample,
+)
 
-__all__ = ["RunFolder", "Sample", "check_writable", "condition", "is_refusal", "open_run_folder",
-           "rates_of", "refusal_rate", "sample"]
+__all__ = ["RunFolder", "Sample", "change", "check_writable", "condition", "is_refusal",
+           "open_run_folder", "rates_of", "refusal_rate", "sample"]

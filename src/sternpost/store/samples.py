@@ -4,10 +4,11 @@ Every rate in results.json is a count over these lines, so that anybody can reco
 """
 
 from collections.abc import Sequence
+from math import hypot
 from typing import Any
 
-from sternpost.stats import discrimination, rate
-from sternpost.types import Completion, Judgement, LabelledPrompt, Rate
+from sternpost.stats import discrimination, paired_difference, rate
+from sternpost.types import Completion, Judgement, LabelledPrompt, Points, Rate
 
 Sample = dict[str, Any]
 """One line: the columns of `sample` below."""
@@ -68,6 +69,29 @@ def rates_of(samples: Sequence[Sample], pooled: bool = False) -> dict[str, Any]:
 
 def _dict(value: Any) -> dict[str, Any] | None:
     return None if value is None else value.as_dict()
+
+
+def change(before: Sequence[Sample], after: Sequence[Sample]) -> dict[str, Any]:
+    """How refusal and D moved from one condition to another on the same prompts, in points, with
+    paired 95 % intervals; D's by MOVER from the two."""
+    unsafe, safe = (_paired(before, after, kind) for kind in ("unsafe", "safe"))
+    points = None
+    if unsafe is not None and safe is not None:
+        value = unsafe.points - safe.points
+        points = Points(value, value - hypot(unsafe.points - unsafe.low, safe.high - safe.points),
+                        value + hypot(unsafe.high - unsafe.points, safe.points - safe.low))
+    return {"unsafe_refusal": _dict(unsafe), "over_refusal": _dict(safe),
+            "discrimination": _dict(points)}
+
+
+def _paired(before: Sequence[Sample], after: Sequence[Sample], kind: str) -> Points | None:
+    was = {s["prompt_sha256"]: s["hit"] for s in before if s["kind"] == kind}
+    lines = [s for s in after if s["kind"] == kind and s["harm_kind"] != "offensive"
+             and s["prompt_sha256"] in was]
+    if not lines:
+        return None
+    return paired_difference([was[s["prompt_sha256"]] for s in lines], [s["hit"] for s in lines],
+                             [s["cluster"] or s["prompt_sha256"] for s in lines])
 
 
 def condition(name: str, samples: Sequence[Sample], value: float | None,

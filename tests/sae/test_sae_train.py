@@ -1,0 +1,181 @@
+"""Training: gradients against plain autograd, and what it learns on made-up sparse data."""
+
+import time
+
+import pytest
+import torch
+
+from sternpost.sae import measure_fit
+from sternpost.sae.train import TopKTrainer, TrainSettings, moments_of, tokens_needed, train
+from sternpost.types import Hookpoint
+
+
+def sparse_data(tokens, d_model=32, truth=48, active=3):
+    """Sums of a few of `truth` random directions, around a mean."""
+    generator = torch.Generator().manual_seed(77)  # not the seed of a trainer
+    rows = torch.randn(truth, d_model, generator=generator)
+    on = torch.rand(tokens, truth, generator=generator).topk(active, dim=-1).indices
+    much = torch.rand(tokens, active, generator=generator) + 0.5
+    acts = torch.zeros(tokens, truth).scatter(1, on, much)
+    return 3 * acts @ (rows / rows.norm(dim=-1, keepdim=True)) + 1.5
+
+
+def batches_of(data, size=128):
+    return lambda step: data[(step * size) % len(data):][:size]
+
+
+def trainer_on(data, **settings):
+    how = {"d_sae": 48, "k": 3, "steps": 60, "batch": 128, "lr": 3e-3, **settings}
+    return TopKTrainer(TrainSettings(**how), *moments_of(data))
+
+
+def dense_loss(x, W_enc, W_dec, b_enc, k, dead, aux_weight):
+    """The loss in plain dense tensors: masks in the place of gathers."""
+    def kept(pre, k):
+        mask = torch.zeros_like(pre).scatter(1, pre.argsort(1, descending=True)[:, :k], 1.0)
+        return pre.clamp(min=0) * mask
+
+    pre = (W_enc @ x.T).T + b_enc
+    error = x - kept(pre, k) @ W_dec
+    loss = (error ** 2).sum() / (x ** 2).sum()
+    if dead.any():
+        half = x.shape[1] // 2
+        k_aux = min(half, int(dead.sum()))
+        missed = error.detach()
+        e_hat = kept(pre[:, dead], k_aux) @ W_dec[dead]
+        loss = loss + aux_weight * k_aux / half * ((missed - e_hat) ** 2).sum() / (missed ** 2).sum()
+    return loss
+
+
+@pytest.mark.parametrize("dead", [0, 1, 3, 17])
+def test_gradients_are_those_of_the_dense_loss(dead):
+    x = sparse_data(40, d_model=8)
+    trainer = trainer_on(x, d_sae=20, k=3, aux_weight=0.5, dead_after=5)
+    with torch.no_grad():
+        trainer.W_dec.mul_(torch.linspace(0.5, 2, 20)[:, None])
+        trainer.b_enc.copy_(torch.linspace(-0.5, 0.5, 20))
+    trainer.idle[torch.randperm(20, generator=torch.Generator().manual_seed(1))[:dead]] = 5
+    asleep = trainer.idle >= 5
+    x = (x - trainer.mean) / trainer.scale
+    loss, fvu = trainer._loss(x)
+    loss.backward()
+    copies = [p.detach().clone().requires_grad_() for p in
+              (trainer.W_enc, trainer.W_dec, trainer.b_enc)]
+    want = dense_loss(x, *copies, 3, asleep, 0.5)
+    alone = dense_loss(x, *copies, 3, torch.zeros(20) > 0, 0)
+    assert loss.item() == pytest.approx(want.item(), rel=1e-5)
+    assert fvu == pytest.approx(alone.item(), rel=1e-5)
+    for mine, parameter in zip((trainer.W_enc, trainer.W_dec, trainer.b_enc), copies, strict=True):
+        gradient, = torch.autograd.grad(want, parameter, retain_graph=True)
+        assert gradient.abs().max() > 1e-4
+        assert torch.allclose(mine.grad, gradient, atol=1e-6)
+
+
+def test_idle_counts_the_steps_since_a_feature_was_active():
+    x = sparse_data(512)
+    trainer = trainer_on(x)
+    with torch.no_grad():
+        trainer.b_enc[7] = -100
+    for step in range(3):
+        trainer._loss((batches_of(x, 128)(step) - trainer.mean) / trainer.scale)
+    assert trainer.idle[7] == 3
+    assert trainer.idle.min() == 0
+
+
+def test_decoder_rows_have_unit_norm_after_every_step():
+    data = sparse_data(1024)
+    trainer = trainer_on(data, lr=0.05)
+    before = trainer.W_dec.detach().clone()
+    for _ in train(trainer, batches_of(data)):
+        assert torch.allclose(trainer.W_dec.norm(dim=-1), torch.ones(48), atol=1e-6)
+    assert not torch.allclose(trainer.W_dec, before, atol=0.1)
+
+
+def test_the_gradient_along_a_row_is_taken_out():
+    data = sparse_data(256)
+    trainer = trainer_on(data)
+    with torch.no_grad():
+        trainer.W_dec.grad = 3 * trainer.W_dec + 1
+        rows = trainer.W_dec.clone()
+    trainer._keep_rows_unit(lambda: None)
+    assert torch.allclose((trainer.W_dec.grad * rows).sum(-1), torch.zeros(48), atol=1e-5)
+    assert trainer.W_dec.grad.abs().max() > 0.1
+
+
+def test_b_dec_is_the_data_mean_and_the_sae_is_in_the_data_units():
+    data = 7 * sparse_data(2048) - 3
+    trainer = trainer_on(data, steps=80)
+    *_, last = train(trainer, batches_of(data))
+    sae = trainer.sae(Hookpoint(4))
+    assert torch.allclose(sae.b_dec, data.mean(0), atol=1e-4)
+    assert (sae.hookpoint.layer, sae.kind, sae.k) == (4, "topk", 3)
+    x = batches_of(data)(79)
+    scaled = (x - trainer.mean) / trainer.scale
+    values = (scaled @ trainer.W_enc.T + trainer.b_enc).topk(3).values.relu()
+    assert torch.allclose(sae.encode(x).values.sort().values,
+                          (values * trainer.scale).sort().values, rtol=1e-3, atol=1e-3)
+    assert measure_fit(sae, data).fvu == pytest.approx(last.fvu, abs=0.05)
+
+
+def test_moments_are_the_mean_and_the_root_mean_square_of_the_rest():
+    data = torch.randn(3000, 5, generator=torch.Generator().manual_seed(3)) * 4 + 9
+    mean, scale = moments_of(data)
+    assert torch.allclose(mean, data.mean(0), atol=1e-4)
+    assert scale == pytest.approx(4, rel=0.05)
+    assert moments_of(torch.ones(3, 2))[1] > 0
+
+
+def test_it_learns_sparse_data():
+    data, start = sparse_data(4096), time.perf_counter()
+    unseen = sparse_data(8192)[4096:]  # the same directions: they are drawn first
+    trainer = trainer_on(data, d_sae=96, k=4, steps=200)
+    before = measure_fit(trainer.sae(Hookpoint(0)), unseen).fvu
+    *_, last = train(trainer, batches_of(data))
+    after = measure_fit(trainer.sae(Hookpoint(0)), unseen)
+    assert before > 0.3
+    assert after.fvu < 0.3 * before
+    assert last.fvu < 0.3 * before
+    assert after.l0 <= 4
+    assert time.perf_counter() - start < 20  # seconds; 0.5 on an idle core
+
+
+def test_aux_k_revives_dead_features():
+    """Twice as many directions in the data as features alive: the dead half is needed."""
+    data, ends = sparse_data(4096, truth=192), {}
+    for weight in (0.0, 1 / 32):
+        trainer = trainer_on(data, d_sae=192, steps=200, aux_weight=weight, dead_after=15)
+        with torch.no_grad():
+            trainer.b_enc[96:] = -5
+        dead = [progress.dead_fraction for progress in train(trainer, batches_of(data))]
+        assert 0.4 < dead[20] < 0.6
+        ends[weight] = dead[-1], measure_fit(trainer.sae(Hookpoint(0)), data).fvu
+    assert ends[0.0][0] > 0.4
+    assert ends[1 / 32][0] < 0.1
+    assert ends[1 / 32][1] < 0.8 * ends[0.0][1]
+
+
+def test_the_learning_rate_warms_up_and_decays():
+    trainer = trainer_on(sparse_data(64), steps=100)
+    rates = []
+    for step in range(100):
+        trainer.step = step
+        rates.append(trainer._warmth())
+    assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    assert rates[4:71] == [1.0] * 67
+    assert rates[70:] == sorted(rates[70:], reverse=True)
+    assert 0 < rates[-1] < 0.05
+
+
+def test_the_seed_decides_the_start():
+    data = sparse_data(64)
+    one, same, other = (trainer_on(data, seed=seed) for seed in (0, 0, 1))
+    assert torch.equal(one.W_enc, same.W_enc)
+    assert not torch.equal(one.W_enc, other.W_enc)
+
+
+def test_tokens_needed_extends_the_curve():
+    curve = [(t, 4 * t ** -0.5) for t in (100, 200, 400, 800)]
+    assert tokens_needed(curve, 0.05) == pytest.approx(6400, rel=0.01)  # 4 / sqrt(6400) = 0.05
+    assert tokens_needed([(t, 0.5) for t in (100, 200, 400, 800)], 0.05) is None
+    assert tokens_needed([], 0.05) is None
+    assert tokens_needed(curve[:1], 0.05) is None
