@@ -1,1 +1,1 @@
-"""Benchmarks: `make bench`."""
+"""Benchmarks: `make bench` runs them all and writes benchmarks/results/NAME.json."""

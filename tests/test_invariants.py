@@ -94,7 +94,8 @@ def naive(edit: Any, x: Tensor, sae: SAE, mode: str) -> Tensor:
     if isinstance(edit, Add):
         v = sae.W_dec[edit.feature_or_direction] if isinstance(edit.feature_or_direction, int) \
             else edit.feature_or_direction
-        return edit.value * (sae.residual_norm if edit.unit == "residual_norm" else 1) * v / v.norm()
+        norm = sae.residual_norm if edit.unit == "residual_norm" else 1
+        return edit.value * norm * v / v.norm()
     pre = sae.W_enc @ (x - sae.b_dec) + sae.b_enc
     f = edit.feature
     on = {"exact": lambda: bool(pre[f] >= pre.sort(descending=True).values[sae.k - 1]),
@@ -380,7 +381,7 @@ def test_a_manual_decoding_loop_keeps_absolute_positions(model: Any) -> None:
 
 @pytest.mark.parametrize("name", ["prompt", "response", "t_inst", "tail"])
 def test_a_plain_forward_asks_where_the_prompt_ends(model: Any, name: str) -> None:
-    with pytest.raises(PositionsError, match="prompt_length|tokenizer"), \
+    with pytest.raises(PositionsError, match=r"prompt_length|tokenizer"), \
             steer(model, SAE_, [Clamp(5, 4.0)], positions=name):
         stream(model, IDS)
 

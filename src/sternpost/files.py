@@ -80,8 +80,14 @@ def write_tensors(path: str | Path, tensors: Mapping[str, Any],
     """Named tensors as safetensors at `path`, whole or not at all."""
     from safetensors.torch import save  # heavy: only where tensors are at hand anyway
 
-    write_bytes(path, save({name: t.detach().cpu().contiguous() for name, t in tensors.items()},
-                           metadata))
+    body: dict[str, Any] = {}
+    places: set[int] = set()
+    for name, tensor in tensors.items():
+        one = tensor.detach().cpu().contiguous()
+        place = one.untyped_storage().data_ptr()
+        body[name] = one.clone() if place in places else one  # tied weights are written twice
+        places.add(place)
+    write_bytes(path, save(body, metadata))
 
 
 def read_json(path: str | Path) -> dict[str, Any]:

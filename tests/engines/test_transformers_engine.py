@@ -210,7 +210,8 @@ def test_a_system_prompt_and_arguments_reach_the_template() -> None:
 
 
 def test_a_template_that_fails_says_what_and_what_to_do() -> None:
-    strict = "{{ raise_exception('no system role') if messages[0].role == 'system' else '' }}" + CHAT
+    strict = ("{{ raise_exception('no system role') if messages[0].role == 'system' else '' }}"
+              + CHAT)
     with pytest.raises(TemplateError, match=r"no system role.*--system"):
         make_engine(strict, system="w9")
     with pytest.raises(TemplateError, match="leaves the user's message out"):
@@ -239,7 +240,8 @@ def test_reasoning_is_left_out_of_the_answer(ids: tuple[int, ...], answer: str |
 
 
 def test_a_prompt_that_opens_the_reasoning_counts() -> None:
-    engine = make_engine(THINKING.replace("<assistant>{% endif %}", "<assistant> <think>{% endif %}"))
+    opened = THINKING.replace("<assistant>{% endif %}", "<assistant> <think>{% endif %}")
+    engine = make_engine(opened)
     assert engine._completion([7], [8, 9], None).answer is None
     assert engine._completion([7], [8, CLOSE, 10], None).answer.strip() == "w3"
 
@@ -280,7 +282,8 @@ def test_t_inst_and_tail_are_read_off_the_template(engine: TransformersEngine) -
                                   do_sample=False)
         for prompt, proof in zip(prompts, run.proof, strict=True):
             n = len(prompt)  # ... wN <end> <assistant>
-            want = {"t_inst": (n - 3,), "tail": (n - 2, n - 1), "t_inst+tail": (n - 3, n - 2, n - 1)}
+            want = {"t_inst": (n - 3,), "tail": (n - 2, n - 1),
+                    "t_inst+tail": (n - 3, n - 2, n - 1)}
             assert proof.positions == want[name]
 
 

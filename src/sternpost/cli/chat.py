@@ -48,6 +48,8 @@ def chat(**options: Any) -> None:
 def _ask() -> str:
     try:
         return click.prompt("you", default="", show_default=False).strip()
-    except click.Abort:  # Ctrl-C ends the whole command with 130, Ctrl-D just ends it
+    except click.Abort as stop:  # Ctrl-D ends the talk; Ctrl-C the command, with 130
+        if isinstance(stop.__context__, KeyboardInterrupt):
+            raise
         click.echo()
         return ""

@@ -5,9 +5,8 @@ how a prompt is cut into forwards.
 """
 
 import inspect
-import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,23 +19,9 @@ from sternpost.activations import (
     tells_thinking,
     thinking_tokens,
 )
+from sternpost.engines.proofs import Orders, Piece, proofs
 from sternpost.errors import EditError, PositionsError
-from sternpost.steering import Table
-from sternpost.types import Plan, Positions, Proof
-
-if TYPE_CHECKING:
-    from sternpost.engines.steer import Steering
-
-
-@dataclass
-class Piece:
-    """What one forward wrote."""
-
-    start: int
-    edited: Tensor
-    index: Tensor
-    before: Tensor | None
-    after: Tensor | None
+from sternpost.types import Positions, Proof
 
 
 @dataclass
@@ -58,7 +43,7 @@ class Stream:
 class Call:
     """A `generate`, or a plain forward, from its start to its proof."""
 
-    steering: "Steering"
+    orders: Orders
     n_rows: int
     generating: bool
     prompt_ids: Tensor | None = None
@@ -74,9 +59,13 @@ class Call:
     t_inst: Tensor | None = None
     pieces: list[Piece] = field(default_factory=list)
 
+    def proofs(self) -> list[Proof]:
+        """One record a row of what this call's forwards wrote."""
+        return proofs(self.orders, self.pieces, self.n_rows)
+
     @classmethod
     def of_generate(cls, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any],
-                    steering: "Steering") -> "Call":
+                    orders: Orders) -> "Call":
         """The call that `model.generate(*args, **kwargs)` is."""
         ids = args[0] if args else kwargs.get("inputs", kwargs.get("input_ids"))
         given = ids if ids is not None else kwargs.get("inputs_embeds")
@@ -88,14 +77,14 @@ class Call:
         beams = kwargs.get("num_beams") or getattr(config, "num_beams", 1) or 1
         stop = None if beams > 1 else _stop_ids(model, config, kwargs, given.device)
         columns = given.shape[1] if mask is None else max(mask.shape[1], given.shape[1])
-        return cls(steering, given.shape[0], True, ids, mask, columns, stop)
+        return cls(orders, given.shape[0], True, ids, mask, columns, stop)
 
     @classmethod
     def of_forward(cls, trunk: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any],
-                   steering: "Steering") -> "Call":
+                   orders: Orders) -> "Call":
         """The call that a plain forward is."""
         given = _given(_bind(trunk, args, kwargs))
-        return cls(steering, given.shape[0], False)
+        return cls(orders, given.shape[0], False)
 
     def observe(self, trunk: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Stream:
         """The forward that `trunk` is about to run."""
@@ -111,7 +100,7 @@ class Call:
         return Stream(self, start, self._edited(tokens), tokens.index)
 
     def _edited(self, tokens: Tokens) -> Tensor:
-        positions = self.steering.plan.where
+        positions = self.orders.plan.where
         if isinstance(positions, Positions):
             return select(positions, tokens)
         if positions.dtype != torch.bool or positions.shape != tokens.real.shape:
@@ -154,7 +143,7 @@ class Call:
         return alive
 
     def _t_inst(self, each: int, device: Any) -> Tensor | None:
-        template = self.steering.template
+        template = self.orders.template
         if template is None:
             return None
         if self.t_inst is None:
@@ -166,9 +155,9 @@ class Call:
         return self.t_inst.to(device).repeat_interleave(each)
 
     def _find_t_inst(self, ids: Tensor, mask: Tensor) -> Tensor:
-        template = self.steering.template
+        template = self.orders.template
         assert template is not None
-        if not finds_tail(self.steering.plan.where):
+        if not finds_tail(self.orders.plan.where):
             return torch.zeros(len(ids), dtype=torch.long)
         tail = template.marks().tail
         mask = mask.to(ids.device)
@@ -176,10 +165,10 @@ class Call:
                              for row, keep in zip(ids, mask, strict=True)])
 
     def _thinking(self, ids: Tensor | None, inside: Tensor, start: int) -> Tensor | None:
-        positions = self.steering.plan.where
+        positions = self.orders.plan.where
         if not tells_thinking(positions):
             return None
-        template = self.steering.template
+        template = self.orders.template
         assert template is not None
         if self.stop is None or ids is None:
             raise PositionsError("positions 'thinking' and 'answer' cannot follow beams or prompts "
@@ -207,7 +196,7 @@ class Call:
         real = mask[:, start:]
         length = self._prompt_length(rows, device)
         t_inst = None
-        if length is not None and self.steering.template is not None:
+        if length is not None and self.orders.template is not None:
             if ids is None or start:
                 raise PositionsError("positions 't_inst' and 'tail' are read off the whole prompt, "
                                      "as input_ids, which this forward was not given.")
@@ -215,7 +204,7 @@ class Call:
         return Tokens(real, index, mask.sum(1), length, t_inst)
 
     def _prompt_length(self, rows: int, device: Any) -> Tensor | None:
-        positions = self.steering.plan.where
+        positions = self.orders.plan.where
         given = positions.prompt_length if isinstance(positions, Positions) else None
         if given is None:
             return None
@@ -224,41 +213,6 @@ class Call:
             raise PositionsError(f"prompt_length has {len(lengths)} numbers for a batch of {rows} "
                                  "rows. Give one number, or one a row.")
         return lengths.to(device)
-
-    # ---- the proof -------------------------------------------------------------------------
-
-    def proofs(self, plan: Plan, table: Table) -> list[Proof]:
-        """One record a row of what this call's forwards wrote."""
-        if not self.pieces:
-            return []
-        edited = torch.cat([piece.edited.cpu() for piece in self.pieces], 1)
-        index = torch.cat([piece.index.cpu() for piece in self.pieces], 1)
-        before, after = (_means([getattr(piece, name) for piece in self.pieces], edited)
-                         for name in ("before", "after"))
-        each = max(1, edited.shape[0] // self.n_rows)
-        per_row = self.steering.n_lists is not None
-        out = []
-        for row in range(self.n_rows):
-            slots = table.lists[row if per_row else 0]
-            written = bool(slots) or plan.error == "drop"
-            where = index[row * each][edited[row * each]].tolist() if written else ()
-            out.append(Proof(
-                hookpoint=plan.sae.hookpoint, positions=tuple(where),
-                features=tuple(table.features[slot] for slot in slots),
-                before=tuple(before[row * each][slot] for slot in slots),
-                after=tuple(after[row * each][slot] for slot in slots)))
-        return out
-
-
-def _means(parts: list[Tensor | None], edited: Tensor) -> list[list[float]]:
-    """[row][slot]: mean over the edited tokens; NaN where there are none."""
-    if any(part is None for part in parts):
-        return [[] for _ in range(len(edited))]
-    values = torch.cat([part.cpu() for part in parts if part is not None], 1).double()
-    weight = edited[:, :, None].double()
-    count = weight.sum(1)
-    mean = (values * weight).sum(1) / count.clamp(min=1)
-    return torch.where(count > 0, mean, math.nan).tolist()
 
 
 def _bind(trunk: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:

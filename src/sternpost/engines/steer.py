@@ -20,6 +20,7 @@ from sternpost.activations import needs_template, tells_thinking
 from sternpost.engines.architectures import find_blocks, width
 from sternpost.engines.calls import Call, Stream
 from sternpost.engines.loading import tokenizer_of
+from sternpost.engines.proofs import Orders
 from sternpost.engines.templates import Template
 from sternpost.errors import EditError, HookpointError, PositionsError
 from sternpost.sae import SAE, adopt
@@ -90,6 +91,11 @@ class Steering:
         self.stream: Stream | None = None
         self._undo: list[Callable[[], None]] = []
 
+    @property
+    def orders(self) -> Orders:
+        """What a call of the model is to carry out."""
+        return Orders(self.plan, self.template, self.table, self.n_lists)
+
     def _template(self) -> Template | None:
         positions = self.plan.where
         if not needs_template(positions):
@@ -143,11 +149,11 @@ class Steering:
         if isinstance(self.plan.where, Tensor):
             raise PositionsError("A position mask fits one plain forward. In generate(...) use "
                                  "names, e.g. positions='tail+response'.")
-        outer, self.call = self.call, Call.of_generate(self.model, args, kwargs, self)
+        outer, self.call = self.call, Call.of_generate(self.model, args, kwargs, self.orders)
         self._check_rows(self.call.n_rows)
         try:
             out = original(*args, **kwargs)
-            self.run.calls.append(self.call.proofs(self.plan, self.table))
+            self.run.calls.append(self.call.proofs())
         finally:
             self.call = outer
         return out
@@ -155,7 +161,7 @@ class Steering:
     def _observe(self, trunk: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         call = self.call
         if call is None:
-            call = Call.of_forward(trunk, args, kwargs, self)
+            call = Call.of_forward(trunk, args, kwargs, self.orders)
             self._check_rows(call.n_rows)
         self.stream = call.observe(trunk, args, kwargs)
 
@@ -167,7 +173,7 @@ class Steering:
         h = output[0] if isinstance(output, tuple) else output
         new = self._apply(h, stream)
         if stream.call is not self.call:  # a plain forward is a call of its own
-            self.run.calls.append(stream.call.proofs(self.plan, self.table))
+            self.run.calls.append(stream.call.proofs())
         if new is h:
             return None
         return (new, *output[1:]) if isinstance(output, tuple) else new

@@ -6,7 +6,7 @@ activation. A first pass on part of the prompts drops the hopeless; the rest see
 one with the best discrimination D among those that raise unsafe refusal.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -219,11 +219,19 @@ def _ranked(tried: Sequence[Candidate], lines: dict[int, list[Sample]],
     before = {line["prompt_sha256"]: line["hit"] for line in baseline}
 
     def worth(c: Candidate) -> tuple[bool, float]:
-        mine = [line for line in lines[c.feature] if line["kind"] == "unsafe"]
-        raised = sum(line["hit"] - before[line["prompt_sha256"]] for line in mine)
-        return raised > 0, d_points(lines[c.feature])
+        return _raises(lines[c.feature], before), d_points(lines[c.feature])
 
     return sorted(tried, key=worth, reverse=True)
+
+
+def _raises(lines: Sequence[Sample], before: Mapping[str, bool]) -> bool:
+    """Whether more unsafe prompts are refused than `before`; merely offensive ones do not count."""
+    return sum(line["hit"] - before[line["prompt_sha256"]] for line in _unsafe(lines)) > 0
+
+
+def _unsafe(lines: Sequence[Sample]) -> list[Sample]:
+    return [line for line in lines
+            if line["kind"] == "unsafe" and line["harm_kind"] != "offensive"]
 
 
 def d_points(lines: Sequence[Sample]) -> float:
@@ -245,8 +253,7 @@ def _search_warnings(ranked: Sequence[Candidate], lines: dict[int, list[Sample]]
                      baseline: Sequence[Sample]) -> list[str]:
     before = {line["prompt_sha256"]: line["hit"] for line in baseline}
     best = ranked[0]
-    mine = [line for line in lines[best.feature] if line["kind"] == "unsafe"
-            and line["harm_kind"] != "offensive"]
+    mine = _unsafe(lines[best.feature])
     rise = paired_difference([before[line["prompt_sha256"]] for line in mine],
                              [line["hit"] for line in mine],
                              [line["cluster"] or line["prompt_sha256"] for line in mine])
@@ -257,7 +264,9 @@ def _search_warnings(ranked: Sequence[Candidate], lines: dict[int, list[Sample]]
                    f"feature {best.feature}, moves it by {rise.points:+.1f} points "
                    f"[{rise.low:+.1f}, {rise.high:+.1f}] from {was}.")
     top = d_points(lines[best.feature])
-    near = [c.feature for c in ranked[1:] if d_points(lines[c.feature]) >= top - NEAR]
+    raising = _raises(lines[best.feature], before)
+    near = [c.feature for c in ranked[1:] if d_points(lines[c.feature]) >= top - NEAR
+            and _raises(lines[c.feature], before) == raising]
     if near:
         out.append(f"near-ties: within {NEAR:g} points of D of feature {best.feature} on the "
                    f"search split: {', '.join(map(str, near[:8]))}.")

@@ -44,6 +44,7 @@ def read_inputs(settings: RunSettings, engine: Engine | None = None) -> Inputs:
              for kind, file in files.items() if kind != "corpus"}
     splits = split_prompts(drawn["unsafe"], drawn["safe"], drawn.get("capability", ()),
                            settings.seed)
+    _check_counted(splits)
     if settings.chat_template is not None:
         read_template(settings.chat_template)
     n_layers, d_model = _shape(settings) if engine is None else (engine.n_layers, engine.d_model)
@@ -60,6 +61,17 @@ def read_inputs(settings: RunSettings, engine: Engine | None = None) -> Inputs:
     warnings = [w for file in files.values() for w in file.warnings] + list(splits.warnings)
     return Inputs(files, splits, files["corpus"].prompts if "corpus" in files else (), sae, at,
                   d_model, d_sae, k, tokens, reasons, hashes, tuple(warnings))
+
+
+def _check_counted(splits: Splits) -> None:
+    """Merely offensive prompts count in neither refusal rate, so they alone make no side."""
+    for name in ("search", "test"):
+        counted = {p.kind for p in getattr(splits, name) if p.harm_kind != "offensive"}
+        for kind in ("unsafe", "safe"):
+            if kind not in counted:
+                raise InputError(f"Every {kind} prompt of the {name} split has harm_kind "
+                                 "offensive; those are reported apart and count in neither "
+                                 f"refusal rate. Add other {kind} prompts.")
 
 
 def _shape(settings: RunSettings) -> tuple[int, int]:

@@ -117,6 +117,7 @@ def _coerce(settings: RunSettings) -> None:
 
 
 def _check(s: RunSettings) -> None:
+    _check_types(s)
     Positions(s.positions)
     if s.layer is not None:
         Hookpoint(s.layer)
@@ -144,6 +145,23 @@ def _check(s: RunSettings) -> None:
     if not good:
         raise InputError("chat_template_kwargs is a JSON object such as "
                          f"'{{\"enable_thinking\": false}}'; got {s.chat_template_kwargs!r}.")
+
+
+def _check_types(s: RunSettings) -> None:
+    """A recipe's values come with types of their own, and so do a caller's."""
+    for spec in fields(s):
+        value, kind = getattr(s, spec.name), str(spec.type).removesuffix(" | None")
+        if value is None and kind != str(spec.type):
+            continue
+        if kind in _TYPES and type(value) is not _TYPES[kind]:
+            raise InputError(f"{spec.name} is {_A[kind]}; got {value!r}.")
+    for text in s.archetype:
+        if not isinstance(text, str) or not text.strip():
+            raise InputError(f"archetype is a prompt, or a list of prompts; got {text!r}.")
+
+
+_TYPES = {"str": str, "int": int, "bool": bool}
+_A = {"str": "a text", "int": "a whole number", "bool": "true or false"}
 
 
 def _check_features(s: RunSettings) -> None:

@@ -67,6 +67,10 @@ def _make(bench: Bench, inputs: Inputs, settings: RunSettings,
         sae, history = trainer.sae(inputs.at), trainer.history
     sample = shards.sample(SAMPLE).to(_device(bench))
     sae = calibrate(replace(sae, hookpoint=inputs.at), sample)
+    if sae.stats is None or not (sae.stats.high > 0).any():
+        raise SAEError(f"No feature of the SAE {settings.sae or ''} is ever active on what "
+                       f"{settings.model} says, at {inputs.at}. Give an SAE of this model and "
+                       "layer, or leave --sae out to train one.")
     fit = measure_fit(sae, unseen)
     dead = measure_fit(sae, sample).dead_fraction
     save_sae(sae.to("cpu"), bench.folder.path / "sae")

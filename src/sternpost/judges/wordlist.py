@@ -87,6 +87,6 @@ def measured() -> JudgeAccuracy:
         return JudgeAccuracy(None, None, 0, "not measured")
     body = json.loads(place.read_text(encoding="utf-8"))
     overall = body["overall"]
-    files = ", ".join(f"{name} sha256 {digest}" for name, digest in body["data_sha256"].items())
+    files = ", ".join(digest[:8] for digest in body["data_sha256"].values())
     return JudgeAccuracy(Rate(**overall["accuracy"]), overall["kappa"], overall["n"],
-                         f"{body['data']} ({files})")
+                         f"{body['data']} (files' sha256 begin {files})")

@@ -6,7 +6,7 @@
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,8 @@ class RunFolder:
     path: Path
     finished: bool = False
     resumed: bool = False
-    timing: dict[str, float] = field(default_factory=dict)
-    """Seconds each stage took; of a resumed run only what was not done before."""
+    made: tuple[Path, ...] = ()
+    """Folders that were not there before this run, the innermost first."""
 
     @property
     def work(self) -> Path:
@@ -55,8 +55,9 @@ class RunFolder:
     def discard(self) -> None:
         """Takes back everything that this run wrote; other files stay."""
         _clear(self.path)
-        if self.path.is_dir() and not any(self.path.iterdir()):
-            self.path.rmdir()
+        for folder in self.made:
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
 
 
 def open_run_folder(path: Path, identity: dict[str, Any], resume: bool, force: bool) -> RunFolder:
@@ -68,6 +69,7 @@ def open_run_folder(path: Path, identity: dict[str, Any], resume: bool, force: b
     same = known is not None and canonical_json(known.get("identity")) == canonical_json(identity)
     if same and not force:
         if (path / "results.json").is_file():
+            remove_folder(path / "work")  # where Ctrl-C came after the last file was written
             return RunFolder(path, finished=True)
         if not resume:
             raise OutputError(f"{path} holds this run, unfinished. Type the same command with "
@@ -75,10 +77,15 @@ def open_run_folder(path: Path, identity: dict[str, Any], resume: bool, force: b
         return RunFolder(path, resumed=True)
     if not force and path.is_dir() and any(path.iterdir()):
         raise OutputError(_taken(path, known, identity))
-    make_folder(path)
+    made = tuple(folder for folder in (path, *path.parents) if not folder.exists())
+    folder = RunFolder(make_folder(path), made=made)
     _clear(path)
-    write_json(path / "run.json", {"identity": identity})
-    return RunFolder(path)
+    try:
+        write_json(path / "run.json", {"identity": identity})
+    except BaseException:
+        folder.discard()
+        raise
+    return folder
 
 
 def _taken(path: Path, known: dict[str, Any] | None, identity: dict[str, Any]) -> str:

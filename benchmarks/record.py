@@ -1,0 +1,44 @@
+"""Timing by turns, and the file that keeps it."""
+
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sternpost.files import write_json
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def alternate(what: Mapping[str, Callable[[], Any]], n: int) -> dict[str, list[float]]:
+    """Seconds of each, `n` rounds, one after the other in every round, after one warm-up round."""
+    seconds: dict[str, list[float]] = {name: [] for name in what}
+    for turn in range(n + 1):
+        for name, run in what.items():
+            start = time.perf_counter()
+            run()
+            if turn:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def write(name: str, seconds: Mapping[str, list[float]], peer: str, note: str) -> None:
+    """Medians, and the median of each round's ratio to `peer`."""
+    n = len(seconds[peer])
+    rows = [{"name": key, "median": statistics.median(times), "unit": "s"}
+            for key, times in seconds.items()]
+    ratios = {f"{key}/{peer}": statistics.median(a / b for a, b in zip(times, seconds[peer],
+                                                                        strict=True))
+              for key, times in seconds.items() if key != peer}
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True,
+                            check=False).stdout.strip()
+    write_json(RESULTS / f"{name}.json", {
+        "commit": commit, "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": f"{platform.machine()}, {platform.system()}, 1 thread", "n": n, "note": note,
+        "rows": rows, "ratios": ratios})
+    for key, ratio in ratios.items():
+        print(f"{name}: {key} = {ratio:.3f} (n = {n})")

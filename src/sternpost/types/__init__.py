@@ -1,0 +1,46 @@
+"""The nouns that flow through the house, and the protocols its rooms meet at.
+
+    prompts -> activations -> SAE features -> selection -> policy -> steered generation
+    -> judgement -> report
+
+Values are frozen. Nothing here imports torch; tensors appear in annotations only.
+"""
+
+from sternpost.types.counts import JudgeAccuracy, Points, Rate
+from sternpost.types.edits import (
+    ERROR_TERMS,
+    MODES,
+    Ablate,
+    Add,
+    Ceiling,
+    Clamp,
+    Edit,
+    ErrorTerm,
+    Floor,
+    Mode,
+    Plan,
+    Proof,
+    Scale,
+)
+from sternpost.types.places import Hookpoint, Positions, TemplateMarks
+from sternpost.types.protocols import Engine, Judge
+from sternpost.types.talk import (
+    SPLITS,
+    Completion,
+    Judgement,
+    Kind,
+    LabelledPrompt,
+    Message,
+    Request,
+    Residuals,
+    Sampling,
+    Split,
+    Transcript,
+    Verdict,
+)
+
+__all__ = [
+    "ERROR_TERMS", "MODES", "SPLITS", "Ablate", "Add", "Ceiling", "Clamp", "Completion", "Edit",
+    "Engine", "ErrorTerm", "Floor", "Hookpoint", "Judge", "JudgeAccuracy", "Judgement", "Kind",
+    "LabelledPrompt", "Message", "Mode", "Plan", "Points", "Positions", "Proof", "Rate", "Request",
+    "Residuals", "Sampling", "Scale", "Split", "TemplateMarks", "Transcript", "Verdict"]

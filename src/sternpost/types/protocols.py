@@ -1,0 +1,64 @@
+"""What rooms meet at: an engine that replies, a judge that says what a reply is."""
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol, runtime_checkable
+
+from sternpost.types.counts import JudgeAccuracy
+from sternpost.types.edits import Plan
+from sternpost.types.places import Hookpoint
+from sternpost.types.talk import (
+    Completion,
+    Judgement,
+    Request,
+    Residuals,
+    Sampling,
+    Transcript,
+    Verdict,
+)
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """A chat model that can be looked into and steered."""
+
+    n_layers: int
+    d_model: int
+    batch_size: int
+    """Rows a forward: halved, for good, when memory runs out."""
+    bos: int | None
+    """The token that begins a text, which no SAE is trained on."""
+
+    def render(self, request: Request) -> str:
+        """The text that the model is given for the request's first user turn."""
+        ...
+
+    def generate(self, requests: Sequence[Request], plan: Plan | None,
+                 sampling: Sampling) -> list[Completion]:
+        """One reply a request, in order; greedy; steered by `plan`."""
+        ...
+
+    def residuals(self, transcripts: Sequence[Transcript], at: Hookpoint) -> Iterator[Residuals]:
+        """Residual stream of each transcript's tokens, in order."""
+        ...
+
+    def gradients(self, completions: Sequence[Completion], at: Hookpoint) -> list[Residuals]:
+        """Residual stream of each prompt, and its gradient of the logit of the reply's first
+        token."""
+        ...
+
+    def nll(self, completions: Sequence[Completion]) -> list[float]:
+        """Mean negative log-likelihood a reply token (nats) under the unsteered model."""
+        ...
+
+
+class Judge(Protocol):
+    """Gives each reply a verdict."""
+
+    name: str
+    verdicts: tuple[Verdict, ...]
+    """Those that it can tell."""
+    accuracy: JudgeAccuracy
+
+    def __call__(self, completions: Sequence[Completion]) -> list[Judgement]:
+        """One judgement a completion, in order."""
+        ...
