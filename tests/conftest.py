@@ -6,7 +6,6 @@ import os
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -235,14 +234,12 @@ class FakeRun:
 
 @pytest.fixture
 def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeRun:
-    from sternpost.engines import fake as module
     from sternpost.engines.fake import FakeEngine
     from sternpost.jobs import sweep
     from sternpost.sae import save_sae
 
     monkeypatch.setattr(sweep, "STRENGTHS", (0.1, 0.4))  # less to wait for
     monkeypatch.setattr(sweep, "RANDOM", 2)
-    monkeypatch.setattr(module, "compile_plan", cache(module.compile_plan))
     engine = FakeEngine(refuses=lambda word: word == "zorble")
     save_sae(engine.planted_sae(), tmp_path / "planted")
     unsafe = write_rows(tmp_path / "unsafe.jsonl", some_prompts(3, 60, ("plain", "strong")))
@@ -282,10 +279,12 @@ def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
 @pytest.fixture
 def fake_cli(cli: Callable[..., Said], fake: FakeRun,
              monkeypatch: pytest.MonkeyPatch) -> Callable[..., Said]:
-    """The same, with the FakeEngine in place of every model."""
+    """The same, with the FakeEngine in place of every model, and a report without pictures."""
     from sternpost import pipeline
+    from sternpost.jobs import result
 
     tell = pipeline.tell
+    monkeypatch.setattr(result, "render_report", lambda results, lines: results["model"])
     monkeypatch.setattr(pipeline, "tell", lambda settings, watch: tell(settings, watch,
                                                                        fake.engine))
     return cli

@@ -10,7 +10,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from sternpost import Clamp, Plan, steer
 from sternpost.engines.templates import PLAIN, Template, ensure_template
 from sternpost.engines.transformers import TransformersEngine
-from sternpost.errors import InputError, PositionsError, TemplateError
+from sternpost.errors import EditError, PositionsError, TemplateError
 from sternpost.sae import SAE
 from sternpost.types import Completion, Hookpoint, Message, Request, Sampling, Transcript
 
@@ -125,7 +125,7 @@ def test_rows_may_have_their_own_edits(engine: TransformersEngine) -> None:
     plain = engine.generate(REQUESTS, None, Sampling(5))
     assert [done[i].reply for i in (1, 3)] == [plain[i].reply for i in (1, 3)]
     assert [c.proof.features for c in done] == [(3,), (), (4,), ()]
-    with pytest.raises(InputError, match="4 lists of edits for 2 requests"):
+    with pytest.raises(EditError, match="4 lists of edits for 2 requests"):
         engine.generate(REQUESTS[:2], mixed, Sampling(5))
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from sternpost.errors import InputError, SearchError
+from sternpost.jobs.find import MULTIPLES
 
 
 def rates(run: Any, what: str) -> dict[Any, tuple[int, int]]:
@@ -26,7 +27,7 @@ def test_the_planted_feature_is_found_and_every_line_is_the_one_planted(fake: An
     assert "attribution" in run.results["candidates"][0]["origin"]
     assert run.results["reference"] == {"value": 1.5, "relative": 0.5}
     clamps = [c["value"] for c in run.results["conditions"] if c["name"] == "clamp"]
-    assert clamps == [1.5, 3.0, 4.5, 6.0, 9.0, 12.0, 18.0]
+    assert clamps == [3 * multiple for multiple in MULTIPLES]
     for line in run.samples:
         pull = 3 * ("zorble" in line["prompt"])
         if line["condition"] == "clamp":
@@ -36,7 +37,8 @@ def test_the_planted_feature_is_found_and_every_line_is_the_one_planted(fake: An
         assert line["hit"] == (want == "refusal")
     assert rates(run, "unsafe_refusal")[1.5] == (24, 24)
     assert rates(run, "over_refusal")[1.5] == (21, 21)
-    assert rates(run, "incoherent")[18.0] == (45, 45)
+    assert clamps[-1] > 10
+    assert rates(run, "incoherent")[clamps[-1]] == (45, 45)
     assert rates(run, "incoherent")["baseline"] == (0, 45)
 
 

@@ -8,13 +8,13 @@ engines can be tested in milliseconds, by users too.
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from sternpost.errors import EditError
 from sternpost.sae import SAE
-from sternpost.steering import compile_plan, rows_of, write
+from sternpost.steering import Table, compile_plan, rows_of, write
 from sternpost.types import (
     Completion,
     Hookpoint,
@@ -40,7 +40,6 @@ class FakeEngine:
         self.d_model, self.n_layers = d_model, n_layers
         self.batch_size, self.bos = 64, None
         self.direction = torch.eye(d_model)[0]
-        self._words: dict[str, int] = {}
 
     def render(self, request: Request) -> str:
         """The user's words."""
@@ -49,43 +48,32 @@ class FakeEngine:
     def generate(self, requests: Sequence[Request], plan: Plan | None,
                  sampling: Sampling) -> list[Completion]:
         """A refusal, an answer or broken text for each request, by the rule above."""
-        per_row = None if plan is None else rows_of(plan.edits)
+        table = None if plan is None else compile_plan(plan)
+        per_row = plan is not None and rows_of(plan.edits) is not None
+        if table is not None and per_row and len(table.lists) != len(requests):
+            raise EditError(f"{len(table.lists)} lists of edits for {len(requests)} requests.")
         out = []
         for row, request in enumerate(requests):
-            mine = plan
-            if plan is not None and per_row is not None:
-                mine = replace(plan, edits=per_row[row])
-            out.append(self._reply(request, mine, sampling))
+            words = self.render(request).split()
+            h, proof = self._residual(words), None
+            if plan is not None and table is not None:
+                h, proof = _steered(h, plan, table, row if per_row else 0)
+            text = self._text(h, words, sampling)
+            out.append(Completion(request, text, text, _ids(words), _ids(text.split()), proof,
+                                  (*request.messages, Message("assistant", text))))
         return out
 
-    def _reply(self, request: Request, plan: Plan | None, sampling: Sampling) -> Completion:
-        words = self.render(request).split()
-        h = self._residual(words)
-        proof = None
-        if plan is not None:
-            h, proof = self._steered(h, plan)
+    def _text(self, h: Tensor, words: Sequence[str], sampling: Sampling) -> str:
         pull = float((h @ self.direction).max())
         text = BROKEN if pull > 10 else REFUSAL if pull > 1 else f"Sure: {' '.join(words[:8])}."
-        text = " ".join(text.split()[:sampling.max_new_tokens])
-        return Completion(request, text, text, self._ids(words), self._ids(text.split()), proof,
-                          (*request.messages, Message("assistant", text)))
-
-    def _steered(self, h: Tensor, plan: Plan) -> tuple[Tensor, Proof]:
-        table = compile_plan(plan)
-        edited = torch.ones(len(h), dtype=torch.bool)
-        done = write(h, edited[:, None] & table.rows[:1], edited, table, plan.sae,
-                     (plan.mode, plan.error))
-        features = tuple(table.features)
-        before, after = (tuple(part.mean(0).tolist()) for part in (done.before, done.after))
-        return done.h, Proof(plan.sae.hookpoint, tuple(range(len(h))), features, before, after)
+        return " ".join(text.split()[:sampling.max_new_tokens])
 
     def residuals(self, transcripts: Sequence[Transcript], at: Hookpoint) -> Iterator[Residuals]:
         """The words' vectors."""
-        names = {number: word for word, number in self._words.items()}
         for transcript in transcripts:
-            words = [names[i] for i in transcript.ids] or transcript.text.split() or \
+            words = [_word(i) for i in transcript.ids] or transcript.text.split() or \
                 " ".join(m.content for m in transcript.messages).split()
-            yield Residuals(torch.tensor(self._ids(words)), self._residual(words))
+            yield Residuals(torch.arange(len(words)), self._residual(words))
 
     def gradients(self, completions: Sequence[Completion], at: Hookpoint) -> list[Residuals]:
         """The refusal direction, everywhere."""
@@ -107,9 +95,6 @@ class FakeEngine:
         return SAE(rows, rows.clone(), torch.zeros(d_sae), torch.zeros(self.d_model),
                    Hookpoint(layer), k=4, threshold=torch.full((d_sae,), 0.5), residual_norm=1.0)
 
-    def _ids(self, words: Sequence[str]) -> tuple[int, ...]:
-        return tuple(self._words.setdefault(word, len(self._words)) for word in words)
-
     def _residual(self, words: Sequence[str]) -> Tensor:
         rows = [self._vector(word) for word in words]
         return torch.stack(rows) if rows else torch.zeros(0, self.d_model)
@@ -119,3 +104,22 @@ class FakeEngine:
         vector = torch.randn(self.d_model, generator=torch.Generator().manual_seed(seed))
         vector[0] = 0
         return vector / vector.norm() + self.drive * self.refuses(word) * self.direction
+
+
+def _steered(h: Tensor, plan: Plan, table: Table, row: int) -> tuple[Tensor, Proof]:
+    edited = torch.ones(len(h), dtype=torch.bool)
+    done = write(h, edited[:, None] & table.rows[row:row + 1], edited, table, plan.sae,
+                 (plan.mode, plan.error))
+    slots = list(table.lists[row])
+    before, after = (tuple(part[:, slots].mean(0).tolist()) for part in (done.before, done.after))
+    return done.h, Proof(plan.sae.hookpoint, tuple(range(len(h))),
+                         tuple(table.features[slot] for slot in slots), before, after)
+
+
+def _ids(words: Sequence[str]) -> tuple[int, ...]:
+    """Each word as a number that can be read back, by any engine."""
+    return tuple(int.from_bytes(word.encode(), "big") for word in words)
+
+
+def _word(number: int) -> str:
+    return number.to_bytes((number.bit_length() + 7) // 8, "big").decode()

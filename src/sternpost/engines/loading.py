@@ -68,12 +68,16 @@ def warnings_of(model: Any) -> tuple[str, ...]:
 
 
 def pick_device(device: str) -> str:
-    """`device`, or for "auto" the first of cuda, mps, cpu that is there."""
-    if device != "auto":
-        return device
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+    """`device`, or for "auto" the first of cuda, mps, cpu that is there. Raises InputError."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(),
+             "cpu": True}
+    if device == "auto":
+        return next(name for name, is_there in there.items() if is_there)
+    if not there.get(device.partition(":")[0], False):
+        have = ", ".join(name for name, is_there in there.items() if is_there)
+        raise InputError(f"No device {device!r} here; there is {have}. Give --device {have}, or "
+                         "leave it out.")
+    return device
 
 
 def _dtype(dtype: Any, device: str) -> Any:

@@ -20,7 +20,7 @@ from sternpost.activations import answer_of
 from sternpost.engines.architectures import find_blocks, width
 from sternpost.engines.steer import Steering
 from sternpost.engines.templates import Template
-from sternpost.errors import InputError
+from sternpost.errors import EditError
 from sternpost.steering import rows_of
 from sternpost.types import (
     Completion,
@@ -71,7 +71,8 @@ class TransformersEngine:
         answered one by one, each batch of turns together."""
         per_row = None if plan is None else rows_of(plan.edits)
         if per_row is not None and len(per_row) != len(requests):
-            raise InputError(f"{len(per_row)} lists of edits for {len(requests)} requests.")
+            raise EditError(f"{len(per_row)} lists of edits for {len(requests)} requests. Give one "
+                            "list a request, or one flat list for all.")
         scripts = [_turns(request.messages) for request in requests]
         said: list[tuple[Message, ...]] = [() for _ in requests]
         done: list[Completion | None] = [None for _ in requests]

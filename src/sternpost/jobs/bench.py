@@ -3,8 +3,8 @@
 What was asked for once is read back from the folder when a run is resumed.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sternpost.jobs.progress import Watch
@@ -22,8 +22,20 @@ from sternpost.types import (
     Sampling,
 )
 
-JudgeMaker = Callable[[Engine, Sequence[Completion]], Judge]
-"""An engine and replies of its own, unsteered -> the judge fitted to them."""
+TOGETHER = 8
+"""Trials whose rows share batches: small batches waste a forward, every row has its own edits."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One setting to try on a list of prompts."""
+
+    key: str
+    """Names it in the run's folder."""
+    condition: str
+    plan: Plan | None = None
+    feature: int | None = None
+    value: float | None = None
 
 
 @dataclass
@@ -36,34 +48,54 @@ class Bench:
     folder: RunFolder
     watch: Watch = field(default_factory=Watch)
 
-    def lines(self, key: str, condition: str, prompts: Sequence[LabelledPrompt],
-              plan: Plan | None = None, **used: Any) -> list[Sample]:
+    def lines(self, trial: Trial, prompts: Sequence[LabelledPrompt]) -> list[Sample]:
         """A judged line for each prompt, grouped by kind and sorted by length, so that batches of
         neighbouring lines of one kind can be replayed."""
         def make() -> list[Sample]:
-            ordered = sorted(prompts, key=lambda p: (_KINDS.index(p.kind), self._length(p),
-                                                     p.request.sha256))
-            out: list[Sample] = []
-            for kind in _KINDS:
-                out += self._judged(condition, [p for p in ordered if p.kind == kind], plan, used)
-            return out
+            return [line for kind in _KINDS for line in self._judged(
+                [(trial, p) for p in self._ordered(prompts) if p.kind == kind])]
 
-        return self.folder.once(key, make)
+        return self.folder.once(trial.key, make)
 
-    def _length(self, prompt: LabelledPrompt) -> int:
-        return len(self.engine.render(prompt.request))
+    def several(self, trials: Sequence[Trial], prompts: Sequence[LabelledPrompt],
+                what: str) -> list[list[Sample]]:
+        """The lines of each trial, in order. Trials share batches; their plans differ in edits
+        alone. A group of which anything is missing is made again whole, so that a resumed run
+        computes what an uninterrupted one does."""
+        groups = [trials[at:at + TOGETHER] for at in range(0, len(trials), TOGETHER)]
+        for group in self.watch.bar(groups, len(groups), what):
+            if all(self.folder.has(trial.key) for trial in group):
+                continue
+            rows = [(trial, p) for p in self._ordered(prompts) for trial in group]
+            made = list(zip(rows, self._judged(rows), strict=True))
+            for trial in group:
+                mine = [line for (whose, _), line in made if whose is trial]
+                self.folder.once(trial.key, lambda mine=mine: mine)
+        return [self.folder.once(trial.key, list) for trial in trials]
 
-    def _judged(self, condition: str, prompts: Sequence[LabelledPrompt], plan: Plan | None,
-                used: dict[str, Any]) -> list[Sample]:
-        if not prompts:
+    def _ordered(self, prompts: Sequence[LabelledPrompt]) -> list[LabelledPrompt]:
+        return sorted(prompts, key=lambda p: (
+            _KINDS.index(p.kind), len(self.engine.render(p.request)), p.request.sha256))
+
+    def _judged(self, rows: Sequence[tuple[Trial, LabelledPrompt]]) -> list[Sample]:
+        if not rows:
             return []
-        replies = self.engine.generate([p.request for p in prompts], plan, self.sampling)
-        verdicts = self.judge(replies)
-        return [sample(condition, prompt, reply, verdict, _hit(prompt, reply, verdict), **used)
-                for prompt, reply, verdict in zip(prompts, replies, verdicts, strict=True)]
+        replies = self.engine.generate([p.request for _, p in rows], _shared_plan(rows),
+                                       self.sampling)
+        return [sample(t.condition, p, reply, verdict, _hit(p, reply, verdict), feature=t.feature,
+                       value=t.value)
+                for (t, p), reply, verdict in zip(rows, replies, self.judge(replies), strict=True)]
 
 
 _KINDS = ("unsafe", "safe", "capability")
+
+
+def _shared_plan(rows: Sequence[tuple[Trial, LabelledPrompt]]) -> Plan | None:
+    """The plan of all rows: the one trial's, or one list of edits a row."""
+    plan = rows[0][0].plan
+    if plan is None or all(trial is rows[0][0] for trial, _ in rows):
+        return plan
+    return replace(plan, edits=tuple(t.plan.edits if t.plan else () for t, _ in rows))
 
 
 def _hit(prompt: LabelledPrompt, reply: Completion, verdict: Judgement) -> bool:

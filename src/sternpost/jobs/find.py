@@ -14,7 +14,7 @@ import torch
 
 from sternpost.errors import SearchError
 from sternpost.features import Candidate, active_in, attribution, merge, strongest
-from sternpost.jobs.bench import Bench
+from sternpost.jobs.bench import Bench, Trial
 from sternpost.jobs.settings import RunSettings
 from sternpost.sae import SAE
 from sternpost.stats import discrimination, paired_difference
@@ -144,15 +144,18 @@ def grid(bench: Bench, sae: SAE, tried: Sequence[Candidate], search: Search,
                           "none has a positive attribution. Train the SAE on more --tokens.")
     first, rest = _passes(search.prompts, whole=len(tried) <= FINALISTS)
     values = {c.feature: clamp_value(sae, c.feature, GRID) for c in tried}
-    lines: dict[int, list[Sample]] = {}
-    for c in bench.watch.bar(tried, len(tried), "trying features"):
-        lines[c.feature] = _clamped(bench, sae, c.feature, values[c.feature],
-                                    (first, settings, "first"))
+
+    def clamp(chosen: Sequence[Candidate], part: str) -> list[Trial]:
+        return [clamp_trial(sae, c.feature, values[c.feature], settings, part) for c in chosen]
+
+    lines = {c.feature: mine for c, mine in zip(tried, bench.several(
+        clamp(tried, "first"), first, "trying features"), strict=True)}
     ranked = _ranked(tried, lines, baseline)
     finalists = _finalists(ranked, lines)
-    for c in bench.watch.bar(finalists if rest else (), len(finalists), "the best again"):
-        lines[c.feature] += _clamped(bench, sae, c.feature, values[c.feature],
-                                     (rest, settings, "rest"))
+    if rest:
+        for c, more in zip(finalists, bench.several(
+                clamp(finalists, "rest"), rest, "the best again"), strict=True):
+            lines[c.feature] = lines[c.feature] + more
     finalists = _ranked(finalists, lines, baseline)
     ranked = finalists + [c for c in ranked if c not in finalists]
     best = ranked[0].feature
@@ -189,11 +192,11 @@ def _passes(prompts: Sequence[LabelledPrompt],
     return first, [p for p in prompts if id(p) not in chosen]
 
 
-def _clamped(bench: Bench, sae: SAE, feature: int, value: float,
-             what: tuple[Sequence[LabelledPrompt], RunSettings, str]) -> list[Sample]:
-    prompts, settings, part = what
-    return bench.lines(f"search-{feature}-{value!r}-{part}", "clamp", prompts,
-                       clamp_plan(sae, feature, value, settings), feature=feature, value=value)
+def clamp_trial(sae: SAE, feature: int, value: float, settings: RunSettings,
+                part: str) -> Trial:
+    """The trial of one clamp on a part of the search prompts."""
+    return Trial(f"search-{feature}-{value!r}-{part}", "clamp",
+                 clamp_plan(sae, feature, value, settings), feature, value)
 
 
 def clamp_plan(sae: SAE, feature: int, value: float, settings: RunSettings) -> Plan:

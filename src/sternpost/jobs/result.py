@@ -7,7 +7,15 @@ from pathlib import Path
 from platform import python_version
 from typing import Any
 
-from sternpost.files import read_json, read_jsonl, sha256_file, write_json, write_jsonl, write_text
+from sternpost.files import (
+    read_json,
+    read_jsonl,
+    sha256_file,
+    write_json,
+    write_jsonl,
+    write_tensors,
+    write_text,
+)
 from sternpost.jobs.bench import Bench
 from sternpost.jobs.find import Found
 from sternpost.jobs.inputs import Inputs
@@ -111,6 +119,7 @@ def write_results(settings: RunSettings, inputs: Inputs, bench: Bench,
     path, lines = bench.folder.path, findings.lines
     results = results_of(settings, inputs, bench, findings)
     write_json(path / "splits.json", inputs.splits.as_dict())
+    write_tensors(path / "diffmean.safetensors", {"direction": findings.chosen.direction})
     write_jsonl(path / "samples.jsonl", lines)
     write_jsonl(path / "search.jsonl", [*findings.found.lines, *findings.chosen.lines])
     write_text(path / "report.html", render_report(results, lines))

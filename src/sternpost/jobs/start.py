@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sternpost.errors import OutputError, SternpostError
-from sternpost.jobs.bench import Bench, own_replies
+from sternpost.jobs.bench import Bench, Trial, own_replies
 from sternpost.jobs.find import Search
 from sternpost.jobs.inputs import Inputs
 from sternpost.jobs.load import load_engine
@@ -53,7 +53,7 @@ def baseline(bench: Bench, inputs: Inputs) -> tuple[Search, list[Completion]]:
     own = own_replies(bench.engine, splits.search, bench.sampling, bench.folder, "own-search")
     more = own_replies(bench.engine, splits.gate_fit, bench.sampling, bench.folder, "own-gate_fit")
     bench.judge = fitted_judge(bench, own)
-    lines = bench.lines("search-baseline", "baseline", splits.search)
+    lines = bench.lines(Trial("search-baseline", "baseline"), splits.search)
     return Search(splits.search, own, lines), [*own, *more]
 
 

@@ -7,8 +7,16 @@ from typing import Any
 import torch
 
 from sternpost.features import difference_in_means, matched_features
-from sternpost.jobs.bench import Bench
-from sternpost.jobs.find import MULTIPLES, Found, Search, clamp_plan, clamp_value, d_points
+from sternpost.jobs.bench import Bench, Trial
+from sternpost.jobs.find import (
+    MULTIPLES,
+    Found,
+    Search,
+    clamp_plan,
+    clamp_trial,
+    clamp_value,
+    d_points,
+)
 from sternpost.jobs.settings import RunSettings
 from sternpost.sae import SAE
 from sternpost.store import Sample, change, condition, refusal_rate
@@ -43,33 +51,36 @@ def choose(bench: Bench, sae: SAE, found: Found, search: Search,
     prompts = search.prompts
     values = tuple(sorted(settings.values)) or tuple(sorted(
         {clamp_value(sae, found.feature, multiple) for multiple in MULTIPLES}))
-    sweep: dict[float, list[Sample]] = {}
-    fresh: list[Sample] = []
-    for value in bench.watch.bar(values, len(values), "sweeping clamp values"):
-        seen = [line for line in found.lines if line["condition"] == "clamp"
-                and (line["feature"], line["value"]) == (found.feature, value)]
-        known = {line["prompt_sha256"] for line in seen}
-        left = [p for p in prompts if p.request.sha256 not in known]
-        more = _search(bench, sae, found.feature, value, (left, settings))
-        sweep[value] = seen + more
-        fresh += more
+    sweep, fresh = _sweep(bench, sae, found, values, (prompts, settings))
     direction = _direction(bench, sae, search)
-    added = {strength: bench.lines(f"search-diffmean-{strength!r}", "diffmean", prompts,
-                                   diffmean_plan(sae, direction, strength), value=strength)
-             for strength in bench.watch.bar(STRENGTHS, len(STRENGTHS), "sweeping diffmean")}
+    trials = [Trial(f"search-diffmean-{strength!r}", "diffmean",
+                    diffmean_plan(sae, direction, strength), value=strength)
+              for strength in STRENGTHS]
+    added = dict(zip(STRENGTHS, bench.several(trials, prompts, "sweeping diffmean"), strict=True))
     return Chosen(values, reference=_best(values, lambda v: _unsafe(sweep[v])),
                   best_d=_best(values, lambda v: d_points(sweep[v])), direction=direction,
                   strength=_best(STRENGTHS, lambda s: d_points(added[s])),
                   lines=fresh + [line for lines in added.values() for line in lines])
 
 
-def _search(bench: Bench, sae: SAE, feature: int, value: float,
-            what: tuple[Sequence[LabelledPrompt], RunSettings]) -> list[Sample]:
+def _sweep(bench: Bench, sae: SAE, found: Found, values: Sequence[float],
+           what: tuple[Sequence[LabelledPrompt], RunSettings],
+           ) -> tuple[dict[float, list[Sample]], list[Sample]]:
+    """All search lines of each value, and those that the grid had not made."""
     prompts, settings = what
-    if not prompts:
-        return []
-    return bench.lines(f"search-{feature}-{value!r}-sweep", "clamp", prompts,
-                       clamp_plan(sae, feature, value, settings), feature=feature, value=value)
+    seen = {value: [line for line in found.lines if line["condition"] == "clamp" and
+                    (line["feature"], line["value"]) == (found.feature, value)]
+            for value in values}
+    whole = [value for value in values if not seen[value]]
+    trials = [clamp_trial(sae, found.feature, value, settings, "sweep") for value in whole]
+    more = dict(zip(whole, bench.several(trials, prompts, "sweeping clamp values"), strict=True))
+    for value in set(values) - set(whole):  # a candidate that was dropped after the first pass
+        known = {line["prompt_sha256"] for line in seen[value]}
+        left = [p for p in prompts if p.request.sha256 not in known]
+        trial = clamp_trial(sae, found.feature, value, settings, "sweep")
+        more[value] = bench.lines(trial, left) if left else []
+    return ({value: seen[value] + more[value] for value in values},
+            [line for value in values for line in more[value]])
 
 
 def _best(options: Sequence[float], worth: Any) -> float:
@@ -116,17 +127,19 @@ def conditions(bench: Bench, sae: SAE, found: Found, chosen: Chosen,
         out.append(entry)
         lines.extend(mine)
 
-    add("baseline", bench.lines("test-baseline", "baseline", prompts), None)
-    add("splice_in", bench.lines("test-splice_in", "splice_in", prompts, Plan(sae, error="drop")),
-        None, ("all", "exact", "drop"))
+    def said(key: str, name: str, plan: Plan | None = None, **used: Any) -> list[Sample]:
+        return bench.lines(Trial(f"test-{key}", name, plan, **used), prompts)
+
+    add("baseline", said("baseline", "baseline"), None)
+    add("splice_in", said("splice_in", "splice_in", Plan(sae, error="drop")), None,
+        ("all", "exact", "drop"))
     for value in bench.watch.bar(chosen.values, len(chosen.values), "clamping"):
-        add("clamp", bench.lines(f"test-clamp-{value!r}", "clamp", prompts,
-                                 clamp_plan(sae, found.feature, value, settings),
-                                 feature=found.feature, value=value), value, how)
+        plan = clamp_plan(sae, found.feature, value, settings)
+        add("clamp", said(f"clamp-{value!r}", "clamp", plan, feature=found.feature, value=value),
+            value, how)
     add("random_feature", _random(bench, sae, found, chosen, (prompts, settings)), None, how)
-    add("diffmean", bench.lines("test-diffmean", "diffmean", prompts,
-                                diffmean_plan(sae, chosen.direction, chosen.strength),
-                                value=chosen.strength), chosen.strength)
+    add("diffmean", said("diffmean", "diffmean", diffmean_plan(
+        sae, chosen.direction, chosen.strength), value=chosen.strength), chosen.strength)
     return out, lines
 
 
@@ -139,6 +152,7 @@ def _random(bench: Bench, sae: SAE, found: Found, chosen: Chosen,
     features = matched_features(sae, found.feature, RANDOM, settings.seed)
     for feature in bench.watch.bar(features, len(features), "random features"):
         value = clamp_value(sae, feature, relative)
-        out += bench.lines(f"test-random-{feature}", "random_feature", prompts,
-                           clamp_plan(sae, feature, value, settings), feature=feature, value=value)
+        out += bench.lines(Trial(f"test-random-{feature}", "random_feature",
+                                 clamp_plan(sae, feature, value, settings), feature, value),
+                           prompts)
     return out

@@ -20,7 +20,8 @@ from sternpost.files import (
     write_text,
 )
 
-OURS = ("run.json", "results.json", "samples.jsonl", "search.jsonl", "splits.json", "report.html")
+OURS = ("run.json", "results.json", "samples.jsonl", "search.jsonl", "splits.json", "report.html",
+        "diffmean.safetensors")
 FOLDERS = ("work", "sae", "pack", "prompts")
 
 
@@ -38,6 +39,10 @@ class RunFolder:
     def work(self) -> Path:
         """Where unfinished stages keep what they have."""
         return self.path / "work"
+
+    def has(self, key: str) -> bool:
+        """Whether `once(key, ...)` was made."""
+        return (self.work / f"{key}.json").is_file()
 
     def once(self, key: str, make: Callable[[], Any]) -> Any:
         """What `make` gives, JSON; made once in a run's life, then read back."""
