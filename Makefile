@@ -28,14 +28,14 @@ fix: $(READY)
 	$(BIN)/ruff check --fix src tests benchmarks
 
 test: $(READY)
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2
 
 test-all: $(READY) oldest
 	$(BIN)/python -m pytest -q -m "slow or browser or extras or postgres"
 
 # the oldest transformers that pyproject.toml allows
 oldest: .venv-oldest/.ready
-	.venv-oldest/bin/python -m pytest -q tests/engines tests/test_invariants.py tests/jobs
+	.venv-oldest/bin/python -m pytest -q -n 2 tests/engines tests/test_invariants.py tests/jobs
 
 .venv-oldest/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-oldest

@@ -50,7 +50,7 @@ def test_a_run_prints_its_table_headline_and_report(fake_cli: Any, fake: Any) ->
     assert "Which feature makes it refuse" in said.err
     assert {p.name for p in fake.out.iterdir()} == {
         "run.json", "results.json", "samples.jsonl", "search.jsonl", "splits.json", "report.html",
-        "sae"}
+        "sae", "diffmean.safetensors"}
 
 
 def test_a_finished_run_again_shows_its_table_and_rewrites_nothing(fake_cli: Any,
