@@ -1,7 +1,7 @@
 # Everything works from a fresh clone with Python 3.11+ and pip. CI calls the same targets.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 TORCH ?= torch==2.13.0
-OLDEST ?= transformers==5.0.0
+OLDEST ?= transformers==5.3.0
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready

@@ -81,12 +81,20 @@ EDITS: dict[str, Any] = {
 
 def stream(model: Any, ids: Tensor, mask: Tensor | None = None, layer: int = LAYER,
            **options: Any) -> tuple[Tensor, Tensor]:
-    """Logits and hidden_states[layer + 1] of a plain forward; GPT-2 gets its position ids."""
+    """Logits and the output of block `layer` of a plain forward; GPT-2 gets its position ids."""
     if mask is not None:
         options["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)
+    kept: list[Tensor] = []
+
+    def look(block: Any, args: Any, out: Any) -> None:
+        kept.append(out[0] if isinstance(out, tuple) else out)
+
+    blocks = model.transformer.h if hasattr(model, "transformer") else model.model.layers
+    handle = blocks[layer].register_forward_hook(look)
     with torch.no_grad():
-        out = model(input_ids=ids, attention_mask=mask, output_hidden_states=True, **options)
-    return out.logits, out.hidden_states[layer + 1]
+        logits = model(input_ids=ids, attention_mask=mask, **options).logits
+    handle.remove()
+    return logits, kept[0]
 
 
 def naive(edit: Any, x: Tensor, sae: SAE, mode: str) -> Tensor:
@@ -161,6 +169,15 @@ def test_threshold_kind_in_exact_mode_uses_its_thresholds(model: Any) -> None:
     with steer(model, sae, [Scale(5, 2.0)], mode="exact"):
         _, got = stream(model, IDS)
     close(got, want)
+
+
+def test_hidden_states_that_transformers_records_are_the_steered_ones(model: Any) -> None:
+    """Its recorder, once installed, stays; steering has to come before it."""
+    model(input_ids=IDS, output_hidden_states=True)
+    with steer(model, SAE_, [Clamp(5, 4.0)]):
+        _, want = stream(model, IDS)
+        got = model(input_ids=IDS, output_hidden_states=True).hidden_states[LAYER + 1]
+    assert torch.equal(got, want)
 
 
 def test_proof_tells_activations_before_and_after(model: Any) -> None:
@@ -280,11 +297,16 @@ def test_a_phi3_that_reads_its_prompt_again_is_steered_where_it_should(positions
     after the switch, so the last step's logits are compared."""
     torch.manual_seed(0)
     model = longrope().eval()
-    row, new = IDS[0], 12
+    options: dict[str, Any] = {"input_ids": IDS[:1], "attention_mask": torch.ones(1, 9).long(),
+                               "max_new_tokens": 12, "do_sample": False, "output_logits": True,
+                               "return_dict_in_generate": True}
+    plain = model.generate(**options)
+    again, _ = stream(model, plain.sequences[:, :-1])
+    noise = float((plain.logits[-1][0] - again[0, -1]).abs().max() / again.abs().max())
+    if noise > 1e-4:
+        pytest.skip("this transformers loses Phi-3's prompt by itself when it drops the cache")
     with steer(model, SAE_, [Clamp(5, 4.0)], positions=positions) as run:
-        out = model.generate(input_ids=row[None], attention_mask=torch.ones(1, 9).long(),
-                             max_new_tokens=new, do_sample=False, return_dict_in_generate=True,
-                             output_logits=True)
+        out = model.generate(**options)
     whole = out.sequences[0][:-1]
     named: Any = positions if positions == "all" else Positions(positions, prompt_length=9)
     if positions == "last(1)+response":
@@ -372,9 +394,8 @@ def test_a_manual_decoding_loop_keeps_absolute_positions(model: Any) -> None:
         _, whole = stream(model, IDS)
     with steer(model, SAE_, [Clamp(5, 4.0)], positions=at) as run, torch.no_grad():
         first = model(input_ids=IDS[:, :6], use_cache=True)
-        second = model(input_ids=IDS[:, 6:], past_key_values=first.past_key_values,
-                       output_hidden_states=True)
-    close(second.hidden_states[LAYER + 1], whole[:, 6:])
+        _, second = stream(model, IDS[:, 6:], past_key_values=first.past_key_values)
+    close(second, whole[:, 6:])
     assert [proof.positions for proof in (run.calls[0][0], run.calls[1][0])] == [(), (6, 7, 8)]
     assert not torch.equal(whole[:, 6:], h[:, 6:])
 
@@ -399,7 +420,6 @@ def hooks(model: Any) -> int:
 
 
 def test_hooks_and_wrapper_are_gone_after_an_exception(model: Any) -> None:
-    stream(model, IDS)  # transformers installs its own hooks for hidden states once
     before, weights = hooks(model), {k: v.clone() for k, v in model.state_dict().items()}
     plain, _ = stream(model, IDS)
     with pytest.raises(KeyError), steer(model, SAE_, [Clamp(5, 4.0)]):
