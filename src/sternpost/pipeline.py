@@ -59,6 +59,7 @@ def tell(settings: RunSettings, watch: Watch, engine: Engine | None = None) -> R
         with watch.stage("test", "Every condition on prompts not seen so far"):
             tested, lines = conditions(bench, sae, found, chosen, inputs.splits.test, settings)
 
-        warnings += [*inputs.warnings, *refused.warnings, *found.warnings]
+        warnings += [*inputs.warnings, *refused.warnings, *found.warnings,
+                     *chosen.warnings]
         findings = Findings(trained, found, chosen, tested, lines, warnings)
         return write_results(settings, inputs, bench, findings)     # report

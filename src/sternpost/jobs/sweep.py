@@ -19,7 +19,7 @@ from sternpost.jobs.find import (
 )
 from sternpost.jobs.settings import RunSettings
 from sternpost.sae import SAE
-from sternpost.store import Sample, change, condition, refusal_rate
+from sternpost.store import Sample, change, condition, incoherent_rate, refusal_rate
 from sternpost.types import Add, LabelledPrompt, Plan, Transcript
 
 STRENGTHS = (0.1, 0.2, 0.4, 0.6, 0.8, 1.2)
@@ -27,6 +27,8 @@ STRENGTHS = (0.1, 0.2, 0.4, 0.6, 0.8, 1.2)
 RANDOM = 4
 """Features pooled in `random_feature`."""
 PLAIN = ("all", "exact", "keep")
+BROKEN = 0.1
+"""Share of incoherent replies beyond which a chosen value is warned of."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Chosen:
     strength: float
     """Of `diffmean`, in residual norms: the one with the best D."""
     lines: list[Sample]
+    warnings: list[str]
 
 
 def choose(bench: Bench, sae: SAE, found: Found, search: Search,
@@ -57,10 +60,22 @@ def choose(bench: Bench, sae: SAE, found: Found, search: Search,
                     diffmean_plan(sae, direction, strength), value=strength)
               for strength in STRENGTHS]
     added = dict(zip(STRENGTHS, bench.several(trials, prompts, "sweeping diffmean"), strict=True))
-    return Chosen(values, reference=_best(values, lambda v: _unsafe(sweep[v])),
-                  best_d=_best(values, lambda v: d_points(sweep[v])), direction=direction,
+    reference = _best(values, lambda v: _unsafe(sweep[v]))
+    best_d = _best(values, lambda v: d_points(sweep[v]))
+    return Chosen(values, reference, best_d, direction,
                   strength=_best(STRENGTHS, lambda s: d_points(added[s])),
-                  lines=fresh + [line for lines in added.values() for line in lines])
+                  lines=fresh + [line for lines in added.values() for line in lines],
+                  warnings=_broken({"reference": reference, "best_d": best_d}, sweep))
+
+
+def _broken(named: dict[str, float], sweep: dict[float, list[Sample]]) -> list[str]:
+    """Says so where a chosen value leaves many replies no language."""
+    out = []
+    for name, value in named.items():
+        found = incoherent_rate(sweep[value])
+        if found is not None and found.share > BROKEN:
+            out.append(f"{name}: at {value:g} {found} of the search replies are incoherent.")
+    return out
 
 
 def _sweep(bench: Bench, sae: SAE, found: Found, values: Sequence[float],

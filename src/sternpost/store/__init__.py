@@ -2,14 +2,15 @@
 
 from sternpost.store.run_folder import RunFolder, check_writable, open_run_folder
 from sternpost.store.samples import (
-           Sample,
-           change,
-           condition,
-           is_refusal,
-           rates_of,
-           refusal_rate,
-           sample,
+    Sample,
+    change,
+    condition,
+    incoherent_rate,
+    is_refusal,
+    rates_of,
+    refusal_rate,
+    sample,
 )
 
-__all__ = ["RunFolder", "Sample", "change", "check_writable", "condition", "is_refusal",
-           "open_run_folder", "rates_of", "refusal_rate", "sample"]
+__all__ = ["RunFolder", "Sample", "change", "check_writable", "condition", "incoherent_rate",
+           "is_refusal", "open_run_folder", "rates_of", "refusal_rate", "sample"]
