@@ -160,7 +160,7 @@ def test_while_tidying_up_the_run_is_finished(fake_cli: Any, fake: Any,
     said = fake_cli(*fake.words())
     assert said.code == 0
     assert "Clamping feature 0" in said.out
-    assert not (fake.out / "work").exists()
+    assert not (fake.out / "stages").exists()
 
 
 def test_debug_lets_ctrl_c_through(fake_cli: Any, fake: Any,

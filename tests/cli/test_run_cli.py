@@ -68,10 +68,10 @@ def test_a_finished_run_again_shows_its_table_and_rewrites_nothing(fake_cli: Any
 
 def test_what_an_interrupted_tidying_left_is_tidied(fake_cli: Any, fake: Any) -> None:
     fake_cli(*fake.words())
-    (fake.out / "work").mkdir()
-    (fake.out / "work" / "own-search.json").write_text("{}")
+    (fake.out / "stages").mkdir()
+    (fake.out / "stages" / "own-search.json").write_text("{}")
     assert fake_cli(*fake.words()).code == 0
-    assert not (fake.out / "work").exists()
+    assert not (fake.out / "stages").exists()
 
 
 def test_another_run_in_the_folder_is_refused_by_what_differs(fake_cli: Any, fake: Any) -> None:

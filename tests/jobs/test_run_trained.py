@@ -237,7 +237,7 @@ def test_the_report_is_one_file_that_asks_for_nothing(run: Any) -> None:
     assert asked == []
     assert not re.search(r"<link|@import|url\((?!#|[\"']?data:)|fetch\(|XMLHttpRequest", page)
     assert str(run.results["feature"]) in page
-    assert not (run.path / "work").exists()
+    assert not (run.path / "stages").exists()
 
 
 # ---- once more --------------------------------------------------------------------------------
@@ -259,7 +259,7 @@ def test_a_run_stopped_by_a_real_ctrl_c_ends_as_one_that_was_not(
     words = first.results["provenance"]["command"].replace(str(first.path), str(out))
     process = subprocess.Popen([sys.executable, "-c", INTERRUPTIBLE, *shlex.split(words)[1:]],
                                stderr=subprocess.PIPE, text=True)
-    while not (out / "work" / "own-search.json").exists() and process.poll() is None:
+    while not (out / "stages" / "own-search.json").exists() and process.poll() is None:
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)

@@ -49,7 +49,7 @@ def test_another_run_is_refused_by_name(tmp_path: Path, make: object, resume: bo
 
 def test_force_begins_again_and_keeps_strangers(tmp_path: Path) -> None:
     path = finished(tmp_path / "a")
-    for name in ("sae", "work", "notes"):
+    for name in ("sae", "stages", "notes"):
         (path / name).mkdir()
         (path / name / "file").write_text("x")
     folder = open_run_folder(path, ME, resume=True, force=True)
@@ -96,7 +96,7 @@ def test_a_stage_is_made_once(tmp_path: Path) -> None:
     assert first == again
     assert len(calls) == 1
     folder.close()
-    assert not folder.work.exists()
+    assert not folder.stages.exists()
 
 
 def test_a_stage_that_fails_is_not_remembered(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def _make(bench: Bench, inputs: Inputs, settings: RunSettings,
     fit = measure_fit(sae, unseen)
     dead = measure_fit(sae, sample).dead_fraction
     save_sae(sae.to("cpu"), bench.folder.path / "sae")
-    remove_folder(bench.folder.work / "activations")
+    remove_folder(bench.folder.stages / "activations")
     poor = fit.fvu > GOOD_FVU or dead > 0.5
     return {"fvu": fit.fvu, "l0": fit.l0, "dead_fraction": dead,
             "tokens": 0 if inputs.sae is not None else _steps(inputs) * _batch(inputs),
@@ -97,7 +97,7 @@ def _rows(bench: Bench, inputs: Inputs, texts: Sequence[Transcript]) -> Iterator
 
 
 def _harvest(bench: Bench, inputs: Inputs, texts: Sequence[Transcript]) -> Shards:
-    folder = bench.folder.work / "activations"
+    folder = bench.folder.stages / "activations"
     if (there := open_shards(folder)) is not None:
         return there
     rows = bench.watch.bar(_rows(bench, inputs, texts), len(texts), "reading the residual stream")
@@ -122,7 +122,7 @@ def _train(bench: Bench, inputs: Inputs, seed: int, shards: Shards,
                         lr=1e-3 * (4096 / inputs.d_sae) ** 0.5, seed=seed)
     trainer = TopKTrainer(how, *moments_of(shards.sample(SAMPLE).to(_device(bench))))
     steps = train(trainer, lambda step: shards.batch(step, how.batch, seed),
-                  bench.folder.work / "training", every=max(50, how.steps // 10))
+                  bench.folder.stages / "training", every=max(50, how.steps // 10))
     for progress in bench.watch.bar(steps, how.steps, "training the SAE"):
         if progress.step % 20 == 0:
             bench.watch.tell(f"FVU {progress.fvu:.3f}  dead {100 * progress.dead_fraction:.0f} %")

@@ -1,7 +1,7 @@
 """A run's folder: whose it is, what of it is done, and what a resumed run need not do again.
 
     DIR/run.json          which run this is: its settings and the hashes of what it reads
-    DIR/work/KEY.json     stages that are done, each written whole; gone when the run is
+    DIR/stages/KEY.json   stages that are done, each written whole; gone when the run is
     DIR/results.json      written last: the run is finished
 """
 
@@ -22,7 +22,7 @@ from sternpost.files import (
 
 OURS = ("run.json", "results.json", "samples.jsonl", "search.jsonl", "splits.json", "report.html",
         "diffmean.safetensors")
-FOLDERS = ("work", "sae", "pack", "prompts")
+FOLDERS = ("stages", "sae", "pack", "prompts")
 
 
 @dataclass
@@ -36,17 +36,17 @@ class RunFolder:
     """Folders that were not there before this run, the innermost first."""
 
     @property
-    def work(self) -> Path:
+    def stages(self) -> Path:
         """Where unfinished stages keep what they have."""
-        return self.path / "work"
+        return self.path / "stages"
 
     def has(self, key: str) -> bool:
         """Whether `once(key, ...)` was made."""
-        return (self.work / f"{key}.json").is_file()
+        return (self.stages / f"{key}.json").is_file()
 
     def once(self, key: str, make: Callable[[], Any]) -> Any:
         """What `make` gives, JSON; made once in a run's life, then read back."""
-        file = self.work / f"{key}.json"
+        file = self.stages / f"{key}.json"
         if file.is_file():
             return read_json(file)["value"]
         value = make()
@@ -55,7 +55,7 @@ class RunFolder:
 
     def close(self) -> None:
         """Throws away what only an unfinished run needs."""
-        remove_folder(self.work)
+        remove_folder(self.stages)
 
     def discard(self) -> None:
         """Takes back everything that this run wrote; other files stay."""
@@ -74,7 +74,7 @@ def open_run_folder(path: Path, identity: dict[str, Any], resume: bool, force: b
     same = known is not None and canonical_json(known.get("identity")) == canonical_json(identity)
     if same and not force:
         if (path / "results.json").is_file():
-            remove_folder(path / "work")  # where Ctrl-C came after the last file was written
+            remove_folder(path / "stages")  # where Ctrl-C came after the last file was written
             return RunFolder(path, finished=True)
         if not resume:
             raise OutputError(f"{path} holds this run, unfinished. Type the same command with "
