@@ -97,7 +97,7 @@ def find_t_inst(ids: Sequence[int], decode: Decode, tail: str) -> int:
     `tail`. A token that holds the end of the message and the start of the tail counts as the
     message's."""
     text = decode(ids)
-    if not tail or not text.endswith(tail):
+    if not text.endswith(tail):
         raise PositionsError(
             "positions 't_inst' and 'tail' need a prompt that ends as the chat template ends it, "
             f"with {tail!r}; this one ends with {text[-len(tail) or -20:]!r}. Build it with "
@@ -118,7 +118,8 @@ def is_thinking(response: str, marks: TemplateMarks) -> bool:
 
 
 def thinking_tokens(ids: Sequence[int], decode: Decode, marks: TemplateMarks) -> list[bool]:
-    """For each token of a response, whether it belongs to the reasoning, its marks included."""
+    """For each token of a response, whether it belongs to the reasoning: from the token that
+    completes the opening mark to the one that completes the closing mark."""
     states = [is_thinking(decode(ids[:n]) if n else "", marks) for n in range(len(ids) + 1)]
     return [before or after for before, after in pairwise(states)]
 

@@ -24,6 +24,45 @@ from sternpost.errors import EditError, PositionsError
 from sternpost.types import Positions, Proof
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What a `generate` was asked for, however it was spelled."""
+
+    given: dict[str, Any]
+    """Its arguments by name, positional ones too."""
+    config: Any
+    defaults: Any
+    """The model's own generation config."""
+
+    @classmethod
+    def of(cls, model: Any, generate: Any, args: tuple[Any, ...],
+           kwargs: dict[str, Any]) -> "Asked":
+        """What `generate(*args, **kwargs)` asks for."""
+        names = [name for name, parameter in inspect.signature(generate).parameters.items()
+                 if parameter.kind is parameter.POSITIONAL_OR_KEYWORD]
+        given = {**dict(zip(names, args)), **kwargs}  # noqa: B905 (too many is generate's to say)
+        config = given.get("generation_config")
+        return cls(given, model.generation_config if config is None else config,
+                   model.generation_config)
+
+    def setting(self, name: str) -> Any:
+        """The value of an option: the argument, else the config's."""
+        value = self.given.get(name)
+        return getattr(self.config, name, None) if value is None else value
+
+    def stop_ids(self, device: Any) -> Tensor:
+        """The ids that end a row. A row that another criterion ends shows only in the padding that
+        it is fed afterwards; without one, padding may be a token like others."""
+        ended = any(self.setting(name) for name in ("stopping_criteria", "stop_strings"))
+        ids: list[int] = []
+        for name in ("eos_token_id", "pad_token_id") if ended else ("eos_token_id",):
+            value = self.setting(name)
+            value = getattr(self.defaults, name, None) if value is None else value
+            ids += value.flatten().tolist() if isinstance(value, Tensor) else \
+                [value] if isinstance(value, int) else list(value or ())
+        return torch.tensor(ids, dtype=torch.long, device=device)
+
+
 @dataclass
 class Stream:
     """One forward on its way to the block: which of its tokens are written."""
@@ -64,18 +103,15 @@ class Call:
         return proofs(self.orders, self.pieces, self.n_rows)
 
     @classmethod
-    def of_generate(cls, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any],
-                    orders: Orders) -> "Call":
-        """The call that `model.generate(*args, **kwargs)` is."""
-        ids = args[0] if args else kwargs.get("inputs", kwargs.get("input_ids"))
-        given = ids if ids is not None else kwargs.get("inputs_embeds")
+    def of_generate(cls, asked: "Asked", orders: Orders) -> "Call":
+        """The call that a `model.generate(...)` is."""
+        ids = asked.given.get("inputs", asked.given.get("input_ids"))
+        given = ids if ids is not None else asked.given.get("inputs_embeds")
         if given is None:
             raise EditError("generate(...) was given no prompt. Pass input_ids=...")
-        mask = kwargs.get("attention_mask")
+        mask = asked.given.get("attention_mask")
         mask = None if mask is None else mask == 1
-        config = kwargs.get("generation_config") or model.generation_config
-        beams = kwargs.get("num_beams") or getattr(config, "num_beams", 1) or 1
-        stop = None if beams > 1 else _stop_ids(model, config, kwargs, given.device)
+        stop = None if (asked.setting("num_beams") or 1) > 1 else asked.stop_ids(given.device)
         columns = given.shape[1] if mask is None else max(mask.shape[1], given.shape[1])
         return cls(orders, given.shape[0], True, ids, mask, columns, stop)
 
@@ -225,21 +261,6 @@ def _given(bound: dict[str, Any]) -> Tensor:
     if given is None:
         raise EditError("The model was called without input_ids and without inputs_embeds.")
     return given
-
-
-def _stop_ids(model: Any, config: Any, kwargs: dict[str, Any], device: Any) -> Tensor:
-    """The ids that end a row. A row that another criterion ends shows only in the padding that it
-    is fed afterwards; without one, padding may be a token like others."""
-    stops = ("stopping_criteria", "stop_strings")
-    ended = any(kwargs.get(name) or getattr(config, name, None) for name in stops)
-    ids: list[int] = []
-    for name in ("eos_token_id", "pad_token_id") if ended else ("eos_token_id",):
-        value = kwargs.get(name)
-        for holder in (config, model.generation_config):
-            value = getattr(holder, name, None) if value is None else value
-        ids += value.flatten().tolist() if isinstance(value, Tensor) else \
-            [value] if isinstance(value, int) else list(value or ())
-    return torch.tensor(ids, dtype=torch.long, device=device)
 
 
 def _decoder(tokenizer: Any) -> Any:

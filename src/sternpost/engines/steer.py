@@ -10,6 +10,7 @@ chunked prefill. Not covered: assisted generation and guidance (refused), severa
 Overall: hooks and wrapper are gone when the block is left, also by an exception.
 """
 
+import inspect
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from sternpost.activations import needs_template, tells_thinking
 from sternpost.engines.architectures import find_blocks, width
-from sternpost.engines.calls import Call, Stream
+from sternpost.engines.calls import Asked, Call, Stream
 from sternpost.engines.loading import tokenizer_of
 from sternpost.engines.proofs import Orders
 from sternpost.engines.templates import Template
@@ -28,8 +29,11 @@ from sternpost.steering import Table, compile_plan, write
 from sternpost.types import Plan, Proof
 
 _REFUSED = {"assistant_model": "assisted generation", "custom_generate": "custom generation loops",
-            "prompt_lookup_num_tokens": "prompt-lookup decoding", "penalty_alpha": "contrastive "
-            "search", "dola_layers": "DoLa decoding"}
+            "prompt_lookup_num_tokens": "prompt-lookup decoding", "assistant_early_exit":
+            "early-exit decoding", "penalty_alpha": "contrastive search", "dola_layers":
+            "DoLa decoding"}
+_PACKED = ("generate_batch", "init_continuous_batching", "continuous_batching_context_manager")
+"""Calls that pack several prompts into one row."""
 
 
 class Run:
@@ -122,7 +126,10 @@ class Steering:
             # first in line, so that whoever records hidden states sees the steered ones
             writer = self.block.register_forward_hook(self._write, prepend=True)
             self._undo.append(writer.remove)
-            self._undo.append(_wrap_generate(self.model, self._generate))
+            self._undo.append(_shadow(self.model, "generate", self._generate))
+            for name in _PACKED:
+                if hasattr(self.model, name):
+                    self._undo.append(_shadow(self.model, name, _packed))
         except BaseException:
             self._leave()
             raise
@@ -140,20 +147,22 @@ class Steering:
     # ---- what the hooks do -----------------------------------------------------------------
 
     def _generate(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        asked = Asked.of(self.model, original, args, kwargs)
         for name, what in _REFUSED.items():
-            if kwargs.get(name) is not None:
+            if asked.setting(name) is not None:
                 raise EditError(f"{what} ({name}=...) cannot be steered. Leave it out.")
-        if kwargs.get("guidance_scale") not in (None, 1, 1.0):
+        if asked.setting("guidance_scale") not in (None, 1, 1.0):
             raise EditError("Classifier-free guidance (guidance_scale=...) runs the model on two "
                             "prompts at once and cannot be steered. Leave it out.")
         if isinstance(self.plan.where, Tensor):
             raise PositionsError("A position mask fits one plain forward. In generate(...) use "
                                  "names, e.g. positions='tail+response'.")
-        outer, self.call = self.call, Call.of_generate(self.model, args, kwargs, self.orders)
-        self._check_rows(self.call.n_rows)
+        call = Call.of_generate(asked, self.orders)
+        self._check_rows(call.n_rows)
+        outer, self.call = self.call, call
         try:
             out = original(*args, **kwargs)
-            self.run.calls.append(self.call.proofs())
+            self.run.calls.append(call.proofs())
         finally:
             self.call = outer
         return out
@@ -216,21 +225,37 @@ def _check_width(model: Any, sae: SAE) -> None:
             f"{type(model).__name__} has d_model={width(model)}. Use an SAE of this model.")
 
 
-def _wrap_generate(model: Any, wrapper: Callable[..., Any]) -> Callable[[], None]:
-    """Puts `wrapper` before `model.generate` on this object; gives back what undoes it."""
-    original = model.generate
-    had = model.__dict__.get("generate")
+def _packed(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    raise EditError("Continuous batching packs several prompts into one row and cannot be steered. "
+                    "Call model.generate(...) with a padded batch.")
 
-    def generate(*args: Any, **kwargs: Any) -> Any:
-        return wrapper(original, *args, **kwargs)
+
+class _Shadow:
+    """Stands before a method of one object, and may be taken away in any order."""
+
+    def __init__(self, original: Callable[..., Any], before: Any,
+                 wrapper: Callable[..., Any]) -> None:
+        self.original, self.before, self.wrapper = original, before, wrapper
+        self.active = True
+        self.__signature__ = inspect.signature(original)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if not self.active:
+            return self.original(*args, **kwargs)
+        return self.wrapper(self.original, *args, **kwargs)
+
+
+def _shadow(model: Any, name: str, wrapper: Callable[..., Any]) -> Callable[[], None]:
+    """Puts `wrapper` before `model.NAME` on this object; gives back what undoes it."""
+    shadow = _Shadow(getattr(model, name), model.__dict__.get(name), wrapper)
 
     def undo() -> None:
-        if had is None:
-            model.__dict__.pop("generate", None)
-        else:
-            model.__dict__["generate"] = had
+        shadow.active = False
+        while isinstance(top := model.__dict__.get(name), _Shadow) and not top.active:
+            if top.before is None:
+                del model.__dict__[name]
+            else:
+                model.__dict__[name] = top.before
 
-    model.__dict__["generate"] = generate
+    model.__dict__[name] = shadow
     return undo
-
-

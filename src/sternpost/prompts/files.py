@@ -89,4 +89,9 @@ def _once_each(path: str, rows: Sequence[LabelledPrompt]) -> tuple[LabelledPromp
         if kept.split != row.split:
             raise LeakageError(f"{path} puts one prompt into the splits {kept.split} and "
                                f"{row.split}: {row.request.text[:80]!r}. Keep one of the rows.")
+        for name in ("harm_kind", "answer", "cluster"):
+            one, other = getattr(kept, name), getattr(row, name)
+            if one != other:
+                raise PromptFileError(f"{path} gives one prompt the {name} {one!r} and {other!r}: "
+                                      f"{row.request.text[:80]!r}. Keep one of the rows.")
     return tuple(first.values())

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -25,6 +26,7 @@ from sternpost.sae import SAE
 from sternpost.types import Ablate, Add, Ceiling, Clamp, Edit, Floor, Mode, Plan, Scale
 
 INF = math.inf
+LARGEST = torch.finfo(torch.float32).max
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,8 @@ def compile_plan(plan: Plan) -> Table:
     slots: dict[Any, int] = {}  # equal edits of different rows share a slot
     edits: list[Edit] = []
     numbers: list[tuple[int, ...]] = []
-    for row in lists:
+    for given in lists:
+        row = tuple(_plain(edit) for edit in given)
         for edit in row:
             check_edit(edit, sae, plan.mode)
         keys = [(_key(edit), row[:at].count(edit)) for at, edit in enumerate(row)]
@@ -83,6 +86,15 @@ def compile_plan(plan: Plan) -> Table:
                 edits.append(edit)
         numbers.append(tuple(slots[key] for key in keys))
     return _table(edits, sae, tuple(numbers))
+
+
+def _plain(edit: Any) -> Any:
+    """The edit with numpy's numbers as Python's."""
+    if not isinstance(edit, Edit):
+        return edit
+    numbers = {name: value.item() for name in edit.__slots__
+               if isinstance(value := getattr(edit, name), np.integer | np.floating)}
+    return replace(edit, **numbers) if numbers else edit
 
 
 def _key(edit: Edit) -> Any:
@@ -146,8 +158,8 @@ def check_edit(edit: Any, sae: SAE, mode: Mode) -> None:
     for name in ("value", "factor"):
         value = getattr(edit, name, 0.0)
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not math.isfinite(value):
-            raise EditError(f"{edit}: {name} must be a finite number; got {value!r}.")
+        if not number or not abs(value) <= LARGEST:
+            raise EditError(f"{edit}: {name} must be a finite number (float32); got {value!r}.")
     feature = _feature(edit)
     if feature is None:
         assert isinstance(edit, Add)
