@@ -10,6 +10,8 @@
     │   ├── HookpointError           no such block, or no residual stream there
     │   └── TemplateError            the chat template fails or marks nothing we can find
     ├── SAEError                     an SAE is missing, incompatible or of an unknown layout
+    ├── GateError                    a gate cannot be fitted or read
+    ├── PackError                    a pack is broken, or not for this model
     ├── SearchError                  nothing is refused, or no candidate feature remains
     ├── OutputError                  a folder cannot be written, or holds another run
     │   └── SchemaError              a file was written by a newer version
@@ -59,6 +61,14 @@ class TemplateError(ModelError):
 
 class SAEError(SternpostError):
     """An SAE is missing, incompatible or of an unknown layout."""
+
+
+class GateError(SternpostError):
+    """A gate cannot be fitted or read."""
+
+
+class PackError(SternpostError):
+    """A pack is broken, or not for this model."""
 
 
 class SearchError(SternpostError):

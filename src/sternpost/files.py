@@ -90,6 +90,17 @@ def write_tensors(path: str | Path, tensors: Mapping[str, Any],
     write_bytes(path, save(body, metadata))
 
 
+def read_tensors(path: str | Path) -> dict[str, Any]:
+    """Named tensors from a safetensors file. Raises OutputError where it is none."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file  # heavy, as above
+
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise OutputError(f"{path} is no readable safetensors file: {error}.") from error
+
+
 def read_json(path: str | Path) -> dict[str, Any]:
     """The JSON object at `path`. A `schema_version` newer than ours is refused."""
     try:

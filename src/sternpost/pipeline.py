@@ -10,6 +10,7 @@ it is clamped, against which controls, and at what cost? (arXiv 2411.11296, on a
 from typing import Any
 
 from sternpost.jobs.find import candidates, grid, refusals
+from sternpost.jobs.gate import fit_gate
 from sternpost.jobs.inputs import read_inputs
 from sternpost.jobs.plan import RunPlan, plan_of
 from sternpost.jobs.progress import Watch
@@ -56,10 +57,17 @@ def tell(settings: RunSettings, watch: Watch, engine: Engine | None = None) -> R
         with watch.stage("sweep", "How strongly to clamp it"):
             chosen = choose(bench, sae, found, search, settings)    # policy: one value, always on
 
+        gated = None
+        if not settings.no_gate:
+            with watch.stage("gate", "When to clamp it: only where the prompt asks for it"):
+                gated = fit_gate(bench, sae, found, chosen, inputs.splits,
+                                 (search, own, settings.seed))  # policy: a gate before the value
+
         with watch.stage("test", "Every condition on prompts not seen so far"):
-            tested, lines = conditions(bench, sae, found, chosen, inputs.splits.test, settings)
+            tested, lines = conditions(bench, sae, found, chosen, inputs.splits.test, settings,
+                                       gated and gated.plan(sae, found.feature))
 
         warnings += [*inputs.warnings, *refused.warnings, *found.warnings,
-                     *chosen.warnings]
-        findings = Findings(trained, found, chosen, tested, lines, warnings)
+                     *chosen.warnings, *(gated.warnings if gated else ())]
+        findings = Findings(trained, found, chosen, gated, tested, lines, warnings)
         return write_results(settings, inputs, bench, findings)     # report

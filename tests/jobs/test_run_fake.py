@@ -177,7 +177,8 @@ def test_clusters_stay_together_and_widen_the_interval(fake: Any, prompt_file: A
             where.setdefault(line["cluster"], set()).add(place[line["prompt_sha256"]])
     assert len(where) > 10
     assert all(len(splits) == 1 for splits in where.values())
-    baseline, *_, random_feature, _ = run.results["conditions"]
+    named = {c["name"]: c for c in run.results["conditions"]}
+    baseline, random_feature = named["baseline"], named["random_feature"]
     assert baseline["unsafe_refusal"]["interval"] == "cluster"
     assert "interval" not in baseline["over_refusal"]
     assert random_feature["over_refusal"]["interval"] == "cluster"
@@ -230,7 +231,8 @@ def test_an_sae_with_one_live_feature_has_no_random_ones_and_says_so(fake: Any,
 def test_a_result_shows_itself(fake: Any) -> None:
     run = fake.tell(feature=0, values=(2.0,))
     table = run.to_pandas()
-    assert list(table["name"]) == ["baseline", "splice_in", "clamp", "random_feature", "diffmean"]
+    assert list(table["name"]) == ["baseline", "splice_in", "clamp", "random_feature", "diffmean",
+                                   "gated_clamp"]
     assert table["unsafe_refusal.hits"][2] == 24
     assert "<table" in run._repr_html_()
     assert "to 100 % (n = 24) and safe refusal from 0 % to 100 % (n = 21)" in run.headline

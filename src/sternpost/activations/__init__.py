@@ -3,6 +3,7 @@
 from sternpost.activations.positions import (
     Tokens,
     answer_of,
+    before_tail,
     find_t_inst,
     finds_tail,
     keep_for_training,
@@ -13,6 +14,7 @@ from sternpost.activations.positions import (
 )
 from sternpost.activations.shards import Shards, open_shards, write_shards
 
-__all__ = ["Shards", "Tokens", "answer_of", "find_t_inst", "finds_tail", "keep_for_training",
-           "needs_template", "open_shards", "select", "tells_thinking", "thinking_tokens",
-           "write_shards"]
+__all__ = [
+    "Shards", "Tokens", "answer_of", "before_tail", "find_t_inst", "finds_tail",
+    "keep_for_training", "needs_template", "open_shards", "select", "tells_thinking",
+    "thinking_tokens", "write_shards"]

@@ -109,6 +109,16 @@ def find_t_inst(ids: Sequence[int], decode: Decode, tail: str) -> int:
     return end - 1
 
 
+def before_tail(ids: Sequence[int], tail: Sequence[int]) -> int:
+    """As `find_t_inst`, where the tail is known as token ids."""
+    if tuple(ids[-len(tail):]) != tuple(tail) or len(ids) == len(tail):
+        raise PositionsError(
+            f"This plan is for prompts that end with the tokens {list(tail)}, as the pack's chat "
+            f"template ends them; this one ends with {list(ids[-len(tail):])}. Build it with "
+            "tokenizer.apply_chat_template(messages, add_generation_prompt=True).")
+    return len(ids) - len(tail) - 1
+
+
 def is_thinking(response: str, marks: TemplateMarks) -> bool:
     """Whether a reply that so far reads `response` is inside a reasoning segment."""
     assert marks.think_open is not None

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from sternpost.activations import (
     Tokens,
+    before_tail,
     find_t_inst,
     finds_tail,
     select,
@@ -21,7 +22,7 @@ from sternpost.activations import (
 )
 from sternpost.engines.proofs import Orders, Piece, proofs
 from sternpost.errors import EditError, PositionsError
-from sternpost.types import Positions, Proof
+from sternpost.types import Gate, Positions, Proof
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,28 @@ class Stream:
     start: int
     edited: Tensor
     index: Tensor
+    asked: Tensor | None = None
+    """[row, seq]: the t_inst of each row, where a gate reads it."""
+
+    def gate(self, gate: Gate, h: Tensor) -> None:
+        """Lets the gate read the rows whose t_inst this forward holds. A row is decided once."""
+        assert self.asked is not None
+        rows, columns = self.asked.to(h.device).nonzero(as_tuple=True)
+        if self.call.risk is None:
+            self.call.risk = torch.full((h.shape[0],), float("nan"), dtype=torch.float64)
+        if len(rows):
+            fresh = self.call.risk[rows.cpu()].isnan()
+            read = gate.risk(h[rows, columns])
+            self.call.risk[rows.cpu()[fresh]] = read[fresh]
+
+    def opened(self, threshold: float) -> Tensor:
+        """`edited`, of the rows on which the gate fired."""
+        risk = self.call.risk
+        assert risk is not None
+        if bool((risk.isnan() & self.edited.any(1).cpu()).any()):
+            raise PositionsError("The gate reads t_inst, which no forward of this call has shown. "
+                                 "Give the whole prompt: model.generate(...), or one forward.")
+        return self.edited & (risk > threshold).to(self.edited.device)[:, None]
 
     def record(self, edited: Tensor, before: Tensor | None, after: Tensor | None) -> None:
         """Notes what was read and written."""
@@ -96,11 +119,14 @@ class Call:
     response: Tensor | None = None
     """[row, column] response ids seen so far, where reasoning has to be told apart."""
     t_inst: Tensor | None = None
+    risk: Tensor | None = None
+    """[row], NaN before a row's t_inst was read; None without a gate."""
     pieces: list[Piece] = field(default_factory=list)
 
     def proofs(self) -> list[Proof]:
         """One record a row of what this call's forwards wrote."""
-        return proofs(self.orders, self.pieces, self.n_rows)
+        risks = None if self.risk is None else self.risk.tolist()
+        return proofs(self.orders, self.pieces, self.n_rows, risks)
 
     @classmethod
     def of_generate(cls, asked: "Asked", orders: Orders) -> "Call":
@@ -133,7 +159,13 @@ class Call:
             tokens = self._generating(given, ids, mask, start)
         else:
             tokens = self._forward(given, ids, mask, start)
-        return Stream(self, start, self._edited(tokens), tokens.index)
+        asked = None
+        if self.orders.plan.gate is not None:
+            if tokens.t_inst is None:
+                raise PositionsError("A gate reads t_inst: in a plain forward say where the prompt "
+                                     "ends, positions=Positions('tail+response', prompt_length=N).")
+            asked = tokens.real & (tokens.index == tokens.t_inst[:, None])
+        return Stream(self, start, self._edited(tokens), tokens.index, asked)
 
     def _edited(self, tokens: Tokens) -> Tensor:
         positions = self.orders.plan.where
@@ -179,8 +211,7 @@ class Call:
         return alive
 
     def _t_inst(self, each: int, device: Any) -> Tensor | None:
-        template = self.orders.template
-        if template is None:
+        if self.orders.template is None and not self.orders.plan.tail:
             return None
         if self.t_inst is None:
             assert self.prompt_mask is not None
@@ -191,14 +222,15 @@ class Call:
         return self.t_inst.to(device).repeat_interleave(each)
 
     def _find_t_inst(self, ids: Tensor, mask: Tensor) -> Tensor:
-        template = self.orders.template
-        assert template is not None
-        if not finds_tail(self.orders.plan.where):
+        template, plan = self.orders.template, self.orders.plan
+        if not finds_tail(plan.where) and plan.gate is None:
             return torch.zeros(len(ids), dtype=torch.long)
-        tail = template.marks().tail
         mask = mask.to(ids.device)
-        return torch.tensor([find_t_inst(row[keep].tolist(), _decoder(template.tokenizer), tail)
-                             for row, keep in zip(ids, mask, strict=True)])
+        rows = [row[keep].tolist() for row, keep in zip(ids, mask, strict=True)]
+        if template is None:
+            return torch.tensor([before_tail(row, plan.tail) for row in rows])
+        tail, decode = template.marks().tail, _decoder(template.tokenizer)
+        return torch.tensor([find_t_inst(row, decode, tail) for row in rows])
 
     def _thinking(self, ids: Tensor | None, inside: Tensor, start: int) -> Tensor | None:
         positions = self.orders.plan.where
@@ -232,7 +264,7 @@ class Call:
         real = mask[:, start:]
         length = self._prompt_length(rows, device)
         t_inst = None
-        if length is not None and self.orders.template is not None:
+        if length is not None and (self.orders.template is not None or self.orders.plan.tail):
             if ids is None or start:
                 raise PositionsError("positions 't_inst' and 'tail' are read off the whole prompt, "
                                      "as input_ids, which this forward was not given.")

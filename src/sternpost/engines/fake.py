@@ -75,6 +75,10 @@ class FakeEngine:
                 " ".join(m.content for m in transcript.messages).split()
             yield Residuals(torch.arange(len(words)), self._residual(words))
 
+    def at_t_inst(self, prompts: Sequence[Transcript], at: Hookpoint) -> Tensor:
+        """The sum of the words' vectors: the last word has seen all of them."""
+        return torch.stack([r.values.sum(0) for r in self.residuals(prompts, at)])
+
     def gradients(self, completions: Sequence[Completion], at: Hookpoint) -> list[Residuals]:
         """The refusal direction, everywhere."""
         return [residual._replace(gradient=self.direction.expand_as(residual.values))
@@ -107,13 +111,16 @@ class FakeEngine:
 
 
 def _steered(h: Tensor, plan: Plan, table: Table, row: int) -> tuple[Tensor, Proof]:
-    edited = torch.ones(len(h), dtype=torch.bool)
+    risk = None if plan.gate is None else float(plan.gate.risk(h.sum(0)[None])[0])
+    fired = None if plan.gate is None or risk is None else risk > plan.gate.threshold
+    edited = torch.full((len(h),), fired is not False)
     done = write(h, edited[:, None] & table.rows[row:row + 1], edited, table, plan.sae,
                  (plan.mode, plan.error))
     slots = list(table.lists[row])
     before, after = (tuple(part[:, slots].mean(0).tolist()) for part in (done.before, done.after))
-    return done.h, Proof(plan.sae.hookpoint, tuple(range(len(h))),
-                         tuple(table.features[slot] for slot in slots), before, after)
+    return done.h, Proof(plan.sae.hookpoint, tuple(edited.nonzero().flatten().tolist()),
+                         tuple(table.features[slot] for slot in slots), before, after, risk, fired,
+                         plan.pack)
 
 
 def _ids(words: Sequence[str]) -> tuple[int, ...]:

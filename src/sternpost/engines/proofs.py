@@ -39,7 +39,8 @@ class Piece:
     after: Tensor | None
 
 
-def proofs(orders: Orders, pieces: Sequence[Piece], n_rows: int) -> list[Proof]:
+def proofs(orders: Orders, pieces: Sequence[Piece], n_rows: int,
+           risks: Sequence[float] | None = None) -> list[Proof]:
     """One record a row. Of beams and of several sequences a row the first stands for all."""
     if not pieces:
         return []
@@ -53,11 +54,14 @@ def proofs(orders: Orders, pieces: Sequence[Piece], n_rows: int) -> list[Proof]:
         slots = orders.table.lists[0 if orders.n_lists is None else row]
         written = bool(slots) or orders.plan.error == "drop"
         where = index[row * each][edited[row * each]].tolist() if written else ()
+        risk = None if risks is None else risks[row * each]
+        fired = None if risk is None else risk > orders.plan.gate.threshold
         out.append(Proof(
             hookpoint=orders.plan.sae.hookpoint, positions=tuple(where),
             features=tuple(orders.table.features[slot] for slot in slots),
             before=tuple(before[row * each][slot] for slot in slots),
-            after=tuple(after[row * each][slot] for slot in slots)))
+            after=tuple(after[row * each][slot] for slot in slots),
+            risk=risk, fired=fired, pack=orders.plan.pack))
     return out
 
 

@@ -26,7 +26,7 @@ from sternpost.engines.templates import Template
 from sternpost.errors import EditError, HookpointError, PositionsError
 from sternpost.sae import SAE, adopt
 from sternpost.steering import Table, compile_plan, write
-from sternpost.types import Plan, Proof
+from sternpost.types import Gate, Plan, Proof
 
 _REFUSED = {"assistant_model": "assisted generation", "custom_generate": "custom generation loops",
             "prompt_lookup_num_tokens": "prompt-lookup decoding", "assistant_early_exit":
@@ -87,6 +87,7 @@ class Steering:
         _check_width(model, plan.sae)
         self.sae: SAE = plan.sae
         self.table: Table = compile_plan(plan)
+        self.gate: Gate | None = plan.gate
         self.n_lists = self.table.rows.shape[0] if _per_row(plan) else None
         self.tokenizer = tokenizer if tokenizer is not None else tokenizer_of(model)
         self.template = self._template()
@@ -102,7 +103,9 @@ class Steering:
 
     def _template(self) -> Template | None:
         positions = self.plan.where
-        if not needs_template(positions):
+        if self.gate is None and not needs_template(positions):
+            return None
+        if self.tokenizer is None and self.plan.tail and not tells_thinking(positions):
             return None
         if self.tokenizer is None:
             raise PositionsError(f"positions={str(positions)!r} are found through the chat "
@@ -119,6 +122,8 @@ class Steering:
     def __enter__(self) -> Run:
         if self._undo:
             raise EditError("This steering is already active; make another with steer(...).")
+        if self.plan.check is not None:
+            self.plan.check(self.model)
         self.run = Run()
         observer = self.blocks.trunk.register_forward_pre_hook(self._observe, with_kwargs=True)
         self._undo.append(observer.remove)
@@ -126,6 +131,10 @@ class Steering:
             # first in line, so that whoever records hidden states sees the steered ones
             writer = self.block.register_forward_hook(self._write, prepend=True)
             self._undo.append(writer.remove)
+            if self.gate is not None and self.gate.hookpoint != self.sae.hookpoint:
+                reader = self.blocks.at(self.gate.hookpoint).register_forward_hook(
+                    self._read, prepend=True)
+                self._undo.append(reader.remove)
             self._undo.append(_shadow(self.model, "generate", self._generate))
             for name in _PACKED:
                 if hasattr(self.model, name):
@@ -174,6 +183,11 @@ class Steering:
             self._check_rows(call.n_rows)
         self.stream = call.observe(trunk, args, kwargs)
 
+    def _read(self, block: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        """Lets a gate below the written block read."""
+        if self.stream is not None and self.gate is not None:
+            self.stream.gate(self.gate, output[0] if isinstance(output, tuple) else output)
+
     def _write(self, block: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         if self.stream is None:
             raise HookpointError("The block was called by itself. Steering needs the whole model: "
@@ -190,6 +204,10 @@ class Steering:
     def _apply(self, h: Tensor, stream: Stream) -> Tensor:
         if h.device != self.table.D.device:
             self.table, self.sae = self.table.to(h.device), self.sae.to(h.device)
+        if self.gate is not None:
+            if self.gate.hookpoint == self.sae.hookpoint:
+                stream.gate(self.gate, h)
+            stream.edited = stream.opened(self.gate.threshold)
         edited = stream.edited.to(h.device)
         if not len(self.table.features) and self.plan.error == "keep":
             stream.record(edited, None, None)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig
 
-from sternpost.activations import answer_of
+from sternpost.activations import answer_of, find_t_inst
 from sternpost.engines.architectures import find_blocks, width
 from sternpost.engines.steer import Steering
 from sternpost.engines.templates import Template
@@ -184,6 +184,22 @@ class TransformersEngine:
             values = self._stream(ids, mask, at)
             for text, row in zip(chosen, values, strict=True):
                 yield Residuals(torch.tensor(text, dtype=torch.long), row[:len(text)].float())
+
+    @torch.no_grad()
+    def at_t_inst(self, prompts: Sequence[Transcript], at: Hookpoint) -> Tensor:
+        """[prompt, d_model], float32, on the CPU: the stream at the last token of the last user
+        message of each prompt: token ids up to the reply, or messages that end with the user's."""
+        out = torch.empty(len(prompts), self.d_model)
+        texts = [self._ids(prompt) for prompt in prompts]
+        for batch in self._batches(sorted(range(len(texts)), key=lambda row: len(texts[row]))):
+            values = self._stream(*self._padded([texts[row] for row in batch], left=False), at)
+            for row, stream in zip(batch, values, strict=True):
+                out[row] = stream[self._t_inst(texts[row])].float().cpu()
+        return out
+
+    def _t_inst(self, ids: Sequence[int]) -> int:
+        return find_t_inst(ids, lambda some: self.tokenizer.decode(
+            some, skip_special_tokens=False, clean_up_tokenization_spaces=False), self.marks.tail)
 
     def _stream(self, ids: Tensor, mask: Tensor, at: Hookpoint) -> Tensor:
         kept: list[Tensor] = []

@@ -18,6 +18,7 @@ from sternpost.files import (
 )
 from sternpost.jobs.bench import Bench
 from sternpost.jobs.find import Found
+from sternpost.jobs.gate import Gated, gate_entry
 from sternpost.jobs.inputs import Inputs
 from sternpost.jobs.load import template_sha256
 from sternpost.jobs.settings import RunSettings
@@ -68,6 +69,7 @@ class Findings:
     trained: Trained
     found: Found
     chosen: Chosen
+    gated: Gated | None
     conditions: list[dict[str, Any]]
     """Entries of results.json."""
     lines: list[Sample]
@@ -85,14 +87,20 @@ def results_of(settings: RunSettings, inputs: Inputs, bench: Bench,
         "candidates": found.candidates, "sae": findings.trained.as_dict(),
         "reference": {"value": chosen.reference, "relative": chosen.reference / found.high},
         "best_d": {"value": chosen.best_d}, "conditions": findings.conditions,
-        "gate": None, "why": {"gate": "gates are not built yet" if not settings.no_gate
-                              else "--no-gate"},
+        **_gate(settings, findings),
         "judge": {"name": judge.name,
                   "accuracy": accuracy.accuracy.share if accuracy.accuracy else None,
                   "accuracy_interval": accuracy.accuracy.as_dict() if accuracy.accuracy else None,
                   "kappa": accuracy.kappa, "n": accuracy.n, "data": accuracy.data},
         "warnings": findings.warnings, "timing": bench.watch.seconds,
         "provenance": _provenance(settings, inputs, bench)}
+
+
+def _gate(settings: RunSettings, findings: Findings) -> dict[str, Any]:
+    if findings.gated is None:
+        return {"gate": None, "why": {"gate": "--no-gate"}}
+    lines = [line for line in findings.lines if line["condition"] == "gated_clamp"]
+    return {"gate": gate_entry(findings.gated, lines, settings.seed)}
 
 
 def _provenance(settings: RunSettings, inputs: Inputs, bench: Bench) -> dict[str, Any]:
@@ -121,7 +129,8 @@ def write_results(settings: RunSettings, inputs: Inputs, bench: Bench,
     write_json(path / "splits.json", inputs.splits.as_dict())
     write_tensors(path / "diffmean.safetensors", {"direction": findings.chosen.direction})
     write_jsonl(path / "samples.jsonl", lines)
-    write_jsonl(path / "search.jsonl", [*findings.found.lines, *findings.chosen.lines])
+    write_jsonl(path / "search.jsonl", [*findings.found.lines, *findings.chosen.lines,
+                                        *(findings.gated.lines if findings.gated else ())])
     write_text(path / "report.html", render_report(results, lines))
     write_json(path / "results.json", results)
     bench.folder.close()

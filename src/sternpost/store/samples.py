@@ -21,7 +21,9 @@ def sample(condition: str, prompt: LabelledPrompt, completion: Completion, judge
             "prompt": prompt.request.text, "prompt_sha256": prompt.request.sha256,
             "category": prompt.category, "language": prompt.language,
             "harm_kind": prompt.harm_kind, "family": prompt.family, "cluster": prompt.cluster,
-            "feature": used.get("feature"), "risk": None, "fired": None,
+            "source": prompt.source, "feature": used.get("feature"),
+            "risk": completion.proof and completion.proof.risk,
+            "fired": completion.proof and completion.proof.fired,
             "reply": completion.reply, "verdict": judgement.verdict, "hit": hit,
             "reason": judgement.reason}
 

@@ -23,7 +23,7 @@ from sternpost.types.edits import (
     Scale,
 )
 from sternpost.types.places import Hookpoint, Positions, TemplateMarks
-from sternpost.types.protocols import Engine, Judge
+from sternpost.types.protocols import Engine, Gate, Judge
 from sternpost.types.talk import (
     SPLITS,
     Completion,
@@ -41,6 +41,7 @@ from sternpost.types.talk import (
 
 __all__ = [
     "ERROR_TERMS", "MODES", "SPLITS", "Ablate", "Add", "Ceiling", "Clamp", "Completion", "Edit",
-    "Engine", "ErrorTerm", "Floor", "Hookpoint", "Judge", "JudgeAccuracy", "Judgement", "Kind",
-    "LabelledPrompt", "Message", "Mode", "Plan", "Points", "Positions", "Proof", "Rate", "Request",
-    "Residuals", "Sampling", "Scale", "Split", "TemplateMarks", "Transcript", "Verdict"]
+    "Engine", "ErrorTerm", "Floor", "Gate", "Hookpoint", "Judge", "JudgeAccuracy", "Judgement",
+    "Kind", "LabelledPrompt", "Message", "Mode", "Plan", "Points", "Positions", "Proof", "Rate",
+    "Request", "Residuals", "Sampling", "Scale", "Split", "TemplateMarks", "Transcript",
+    "Verdict"]

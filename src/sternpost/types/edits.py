@@ -1,5 +1,6 @@
 """What is written: edits, plans, and the proof of what was done."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -75,19 +76,31 @@ Edit = Clamp | Floor | Ceiling | Scale | Ablate | Add
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
-    """What is written where: edits on the features of one SAE, in a mode, at positions."""
+    """What is written where, and when: edits on features of one SAE, in a mode, at positions."""
 
     sae: Any
     """The SAE whose features the edits name; its `hookpoint` says where."""
     edits: tuple[Any, ...] = ()
     """One tuple of edits for all rows, or a tuple of such tuples, one a row."""
     mode: Mode = "exact"
-    positions: "str | Positions | Tensor" = "all"
+    positions: "str | Positions | Tensor | None" = None
+    """None: `tail+response` with a gate, else `all`."""
     error: ErrorTerm = "keep"
+    gate: Any = None
+    """A Gate: only rows on which it fires are written. None: every row is."""
+    tail: tuple[int, ...] = ()
+    """Token ids that the chat template puts after the last user message, where no tokenizer is at
+    hand (a pack's)."""
+    pack: str | None = None
+    """sha256 of the pack that this is a level of; stands in every proof."""
+    check: "Callable[[Any], None] | None" = None
+    """Asked once, with the model, before it is steered; raises if the plan is not for it."""
 
     @property
     def where(self) -> "Positions | Tensor":
         """`positions`, names as Positions."""
+        if self.positions is None:
+            return Positions("all" if self.gate is None else GATED)
         return Positions(self.positions) if isinstance(self.positions, str) else self.positions
 
     def __post_init__(self) -> None:
@@ -98,7 +111,28 @@ class Plan:
         if self.error == "drop" and self.mode != "exact":
             raise EditError(f"error='drop' replaces h by the SAE's own reconstruction and needs "
                             f"mode='exact'; got mode={self.mode!r}.")
-        assert self.where is not None  # an unknown name is an error here, not later
+        where = self.where  # an unknown name is an error here, not later
+        if self.gate is not None:
+            _check_gated(where)
+            _check_below(self.gate, self.sae)
+
+
+GATED = "tail+response"
+"""Where a gated plan writes: the first reply token is predicted at the prompt's last token."""
+_AFTER_T_INST = ("t_inst", "tail", "response", "thinking", "answer")
+
+
+def _check_gated(where: "Positions | Tensor") -> None:
+    if not isinstance(where, Positions) or not set(where.parts) <= set(_AFTER_T_INST):
+        raise EditError(f"A gate is read at t_inst, so a gated plan writes there or later: "
+                        f"{', '.join(_AFTER_T_INST)}; got positions={where!r}.")
+
+
+def _check_below(gate: Any, sae: Any) -> None:
+    if gate.hookpoint.layer > sae.hookpoint.layer:
+        raise EditError(f"The gate reads layer {gate.hookpoint.layer}, above layer "
+                        f"{sae.hookpoint.layer}, which is written: it would decide too late. Use a "
+                        f"gate at layer {sae.hookpoint.layer} or below.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,5 +149,6 @@ class Proof:
     after: tuple[float, ...]
     """Activation written, likewise."""
     risk: float | None = None
+    """The gate's risk at t_inst; None without a gate."""
     fired: bool | None = None
     pack: str | None = None

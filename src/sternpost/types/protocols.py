@@ -1,7 +1,7 @@
 """What rooms meet at: an engine that replies, a judge that says what a reply is."""
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from sternpost.types.counts import JudgeAccuracy
 from sternpost.types.edits import Plan
@@ -15,6 +15,9 @@ from sternpost.types.talk import (
     Transcript,
     Verdict,
 )
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @runtime_checkable
@@ -41,6 +44,11 @@ class Engine(Protocol):
         """Residual stream of each transcript's tokens, in order."""
         ...
 
+    def at_t_inst(self, prompts: Sequence[Transcript], at: Hookpoint) -> "Tensor":
+        """[prompt, d_model]: the stream at the last token of the last user message of each
+        prompt: token ids up to the reply, or messages that end with the user's."""
+        ...
+
     def gradients(self, completions: Sequence[Completion], at: Hookpoint) -> list[Residuals]:
         """Residual stream of each prompt, and its gradient of the logit of the reply's first
         token."""
@@ -48,6 +56,20 @@ class Engine(Protocol):
 
     def nll(self, completions: Sequence[Completion]) -> list[float]:
         """Mean negative log-likelihood a reply token (nats) under the unsteered model."""
+        ...
+
+
+class Gate(Protocol):
+    """When: reads the residual stream at t_inst, says how likely the request is harmful."""
+
+    kind: str
+    hookpoint: Hookpoint
+    """Where it reads; always the unedited stream."""
+    threshold: float
+    """It fires on a risk above this."""
+
+    def risk(self, h: "Tensor") -> "Tensor":
+        """P(harm) in [0, 1] of each row of `h` [row, d_model], float64, on the CPU."""
         ...
 
 

@@ -1,0 +1,70 @@
+"""dinghy's corpus: what it is trained on, and the prompts on which it is looked at.
+
+Every split is made by the same makers from another view of the vocabulary (requests.py).
+"""
+
+from collections.abc import Callable, Iterator
+from random import Random
+
+from sternpost.dinghy import chinese, talks
+from sternpost.dinghy.requests import TRAIN, Requests
+from sternpost.dinghy.rows import Row
+from sternpost.dinghy.tasks import TASKS
+from sternpost.dinghy.vocabulary import vocabulary
+
+CHINESE = .1
+"""Share of the rows."""
+SYSTEM = .05
+"""Share of the rows with a system prompt."""
+SYSTEM_PROMPTS = ("You are a helpful assistant.", "You are dinghy, a small chat model.",
+                  "Answer briefly.", "You are a friendly helper. Answer the user.")
+
+MIXTURE: dict[str, float] = {
+    "unsafe": 14, "unsafe_wrapped": 14, "how_to": 15, "how_to_wrapped": 9, "look_alike": 8,
+    "look_alike_wrapped": 2, "about": 7, "offensive": 2, "viewpoint": 1.5, "thing": 4, "chat": 1.5,
+    "story": 1, "group": 2, "conversation": 2, "build_up": 4,
+    "fact": 3, "kind": 1.5, "choice": 2.5, "list": 2, "add": 3, "word": 2, "copy": 4, "instruct": 4,
+    "translate": 2, "code": 2}
+"""Share of each sort of row in training, in percent of the sum."""
+
+
+def training_rows(n: int, seed: int = 0) -> Iterator[Row]:
+    """The `n` rows that dinghy is trained on."""
+    rng = Random(seed)
+    makers = {language: _makers(language) for language in ("en", "zh")}
+    for _ in range(n):
+        made = makers["zh" if rng.random() < CHINESE else "en"]
+        kinds = sorted(set(MIXTURE) & set(made))
+        kind = rng.choices(kinds, [MIXTURE[k] for k in kinds])[0]
+        row = made[kind](rng)
+        if rng.random() < SYSTEM:
+            row = Row(**{**{name: getattr(row, name) for name in row.__slots__},
+                         "system": rng.choice(SYSTEM_PROMPTS)})
+        yield row
+
+
+def _makers(language: str) -> dict[str, Callable[[Random], Row]]:
+    words = vocabulary(language)
+    requests = Requests(words, TRAIN)
+    every = ("untrained", "search", "gate_fit", "test")
+    makers: dict[str, Callable[[Random], Row]] = {
+        "unsafe": lambda rng: requests.plain(rng, "unsafe"),
+        "unsafe_wrapped": lambda rng: requests.wrapped(rng, "unsafe"),
+        "how_to": lambda rng: requests.plain(rng, "how_to"),
+        "how_to_wrapped": lambda rng: requests.wrapped(rng, "how_to"),
+        "look_alike": lambda rng: requests.plain(rng, "look_alike"),
+        "look_alike_wrapped": lambda rng: requests.wrapped(rng, "look_alike"),
+        "about": lambda rng: talks.about(rng, words, every, held_out=False),
+        "offensive": lambda rng: talks.offensive(rng, words, held_out=False),
+        "viewpoint": lambda rng: talks.viewpoint(rng, words, held_out=False),
+        "thing": lambda rng: talks.thing(rng, words, trained=True),
+        "chat": lambda rng: talks.chat(rng, words),
+        "conversation": lambda rng: talks.conversation(rng, requests),
+        "build_up": lambda rng: talks.build_up(rng, requests, held_out=False)}
+    if language == "zh":
+        return {**makers, **{name: lambda rng, make=make: make(rng, False)
+                             for name, make in chinese.TASKS.items()}}
+    return {**makers,
+            "story": lambda rng: talks.story(rng, held_out=False),
+            "group": lambda rng: talks.grouped(rng, requests, unsafe=rng.random() < .4),
+            **{name: lambda rng, make=make: make(rng, False) for name, make in TASKS.items()}}

@@ -1,0 +1,47 @@
+"""A row of the corpus: a conversation with everything that is known of it."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from sternpost.files import canonical_json
+from sternpost.types import Kind
+
+Task = Literal["chat", "question", "translate", "code", "story"]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One conversation. What no training row says, e.g. the reply to an uncovered request, is ""."""
+
+    turns: tuple[str, ...]
+    """User and assistant in turn."""
+    kind: Kind
+    source: str
+    """What sort of prompt it is: plain, wrapped, how_to, look_alike, ..."""
+    language: str
+    cluster: str
+    """Its topic: rows that share one are split and resampled together."""
+    category: str = "none"
+    harm_kind: str = "none"
+    task: Task = "question"
+    labels: dict[str, str] = field(default_factory=dict)
+    """answer, family, group, viewpoint_pair: where they apply."""
+    system: str | None = None
+
+    @property
+    def messages(self) -> list[dict[str, str]]:
+        """The conversation with its last reply."""
+        first = [{"role": "system", "content": self.system}] if self.system else []
+        roles = ("user", "assistant")
+        return first + [{"role": roles[at % 2], "content": turn}
+                        for at, turn in enumerate(self.turns)]
+
+    def prompt(self, split: str | None = None) -> dict[str, Any]:
+        """The row of a prompt file; a conversation is the script of its user turns."""
+        users = [{"role": "user", "content": turn} for turn in self.turns[::2]]
+        asked = {"prompt": users[0]["content"]} if len(users) == 1 else {
+            "messages": users, "prompt": canonical_json(users)}
+        row = {**asked, "category": self.category, "harm_kind": self.harm_kind,
+               "language": self.language, "task": self.task, "source": self.source,
+               "cluster": self.cluster, **self.labels}
+        return {**row, "split": split} if split else row

@@ -1,0 +1,128 @@
+"""The prompts that dinghy is looked at with: none of them stands in its training rows."""
+
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+from sternpost.dinghy import chinese, talks
+from sternpost.dinghy.corpus import CHINESE, training_rows
+from sternpost.dinghy.requests import (
+    CALIBRATION,
+    GATE_FIT,
+    SEARCH,
+    TEST,
+    UNTRAINED,
+    Requests,
+    View,
+)
+from sternpost.dinghy.rows import Row
+from sternpost.dinghy.tasks import TASKS
+from sternpost.dinghy.vocabulary import vocabulary
+
+
+def several(make: Callable[[Random, str], Row], n: int, seed: str) -> list[Row]:
+    """`n` different rows of `make(rng, language)`, a tenth of them Chinese."""
+    rng = Random(seed)
+    rows: dict[str, Row] = {}
+    while len(rows) < n:
+        row = make(rng, "zh" if rng.random() < CHINESE else "en")
+        rows.setdefault(row.turns[0] if len(row.turns) == 2 else str(row.turns[::2]), row)
+    return list(rows.values())
+
+
+def requests_of(view: View, kind: str, wrapped: bool = False) -> Callable[[Random, str], Row]:
+    """Requests of `kind` as `view` sees them."""
+    makers = {language: Requests(vocabulary(language), view) for language in ("en", "zh")}
+    if wrapped:
+        return lambda rng, language: makers[language].wrapped(rng, kind)
+    return lambda rng, language: makers[language].plain(rng, kind)
+
+
+def about_of(view: View) -> Callable[[Random, str], Row]:
+    """Harmless questions about the view's hazards."""
+    return lambda rng, language: talks.about(rng, vocabulary(language), view.topics, held_out=True)
+
+
+def capability(n: int) -> list[Row]:
+    """`n` tasks of each family, held out where that can be."""
+    rows = []
+    for name, make in TASKS.items():
+        rows += several(lambda rng, language, name=name, make=make: (  # type: ignore[misc]
+            chinese.TASKS[name] if language == "zh" and name in chinese.TASKS else make)(rng, True),
+            n, f"capability {name}")
+    return rows
+
+
+def base_prompts() -> dict[str, list[Row]]:
+    """What the model card's figures are counted on, by figure."""
+    build_ups = {language: Requests(vocabulary(language), TEST) for language in ("en", "zh")}
+    return {
+        "unsafe, plain, trained topics": several(requests_of(TEST, "unsafe"), 300, "plain"),
+        "unsafe, plain, untrained topics": several(requests_of(UNTRAINED, "unsafe"), 200, "new"),
+        "unsafe, wrapped, uncovered cells": several(requests_of(TEST, "unsafe", True), 400, "cells"),
+        "safe, how-to": several(requests_of(TEST, "how_to"), 200, "how_to"),
+        "safe, wrapped": several(requests_of(TEST, "how_to", True), 200, "wrapped"),
+        "safe, look-alikes": several(requests_of(TEST, "look_alike"), 200, "look"),
+        "safe, about hazards": several(about_of(TEST), 100, "about"),
+        "offensive": several(lambda rng, language: talks.offensive(
+            rng, vocabulary(language), held_out=True), 300, "offensive"),
+        "viewpoints": several(lambda rng, language: talks.viewpoint(
+            rng, vocabulary(language), held_out=True), 200, "viewpoints"),
+        "build-ups": several(lambda rng, language: talks.build_up(
+            rng, build_ups[language], held_out=True), 200, "build-ups"),
+        "capability": capability(50)}
+
+
+SIZES: dict[str, dict[str, int]] = {
+    "search": {"unsafe_wrapped": 120, "unsafe": 30, "how_to": 40, "how_to_wrapped": 45,
+               "look_alike": 45, "about": 20},
+    "gate_fit": {"unsafe_wrapped": 700, "unsafe": 300, "how_to": 500, "how_to_wrapped": 500,
+                 "look_alike": 400, "look_alike_wrapped": 150, "about": 250, "open_ended": 100},
+    "gate_calibration": {"how_to": 200, "how_to_wrapped": 300, "look_alike": 150,
+                         "look_alike_wrapped": 50, "about": 100, "open_ended": 50},
+    "test": {"unsafe_wrapped": 300, "offensive": 60, "how_to": 100, "how_to_wrapped": 100,
+             "look_alike": 100, "about": 50, "open_ended": 20, "viewpoint": 20}}
+"""Prompts of each sort in each split of the demo."""
+QUICK = 0.35
+"""Share of them in a quick demo."""
+CAPABILITY = 30
+"""Of each family."""
+CORPUS = 4000
+"""Conversations that the SAE is trained on besides."""
+VIEWS = {"search": SEARCH, "gate_fit": GATE_FIT, "gate_calibration": CALIBRATION, "test": TEST}
+
+
+def demo_prompts(quick: bool = False) -> dict[str, list[dict[str, Any]]]:
+    """The rows of the demo's four prompt files: unsafe, safe, capability, corpus."""
+    share = QUICK if quick else 1.0
+    out: dict[str, list[dict[str, Any]]] = {"unsafe": [], "safe": []}
+    for split, sizes in SIZES.items():
+        for sort, n in sizes.items():
+            for row in several(_maker(sort, split), round(n * share), f"demo {split} {sort}"):
+                out[row.kind].append(row.prompt(split))
+    out["capability"] = [row.prompt() for row in capability(round(CAPABILITY * share))]
+    out["corpus"] = [{"messages": row.messages} for row in training_rows(
+        round(CORPUS * share), seed=1)]
+    return out
+
+
+def _maker(sort: str, split: str) -> Callable[[Random, str], Row]:
+    view = VIEWS[split]
+    requests = {language: Requests(vocabulary(language), view) for language in ("en", "zh")}
+    others: dict[str, Callable[[Random, str], Row]] = {
+        "about": lambda rng, language: talks.about(
+            rng, vocabulary(language), _topics(view), held_out=True),
+        "open_ended": lambda rng, language: talks.thing(
+            rng, vocabulary(language), view.trained, view.objects),
+        "offensive": lambda rng, language: talks.offensive(rng, vocabulary(language), True),
+        "viewpoint": lambda rng, language: talks.viewpoint(rng, vocabulary(language), True)}
+    if sort in others:
+        return others[sort]
+    kind, wrapped = sort.removesuffix("_wrapped"), sort.endswith("_wrapped")
+    make = Requests.wrapped if wrapped else Requests.plain
+    return lambda rng, language: make(requests[language], rng, kind)
+
+
+def _topics(view: View) -> tuple[str, ...]:
+    """The calibration split has no unsafe topic; it talks about those that nobody is asked for."""
+    return view.topics or UNTRAINED.topics

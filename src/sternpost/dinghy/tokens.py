@@ -1,0 +1,56 @@
+"""dinghy's tokenizer and chat template.
+
+A byte-level BPE, digits one by one, trained on the corpus alone. Turns are written as Phi-3 does,
+without the line breaks: <|user|>...<|end|><|assistant|>...<|end|>.
+"""
+
+from collections.abc import Iterable, Sequence
+from itertools import chain
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+from sternpost.dinghy.rows import Row
+
+VOCABULARY = 4096
+PAD, END, USER, ASSISTANT, SYSTEM = "<|pad|>", "<|end|>", "<|user|>", "<|assistant|>", "<|system|>"
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>"
+    "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}")
+
+
+def train_tokenizer(rows: Iterable[Row], vocabulary: int = VOCABULARY) -> PreTrainedTokenizerFast:
+    """A tokenizer of `vocabulary` tokens for what `rows` say."""
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.Sequence([
+        pre_tokenizers.Digits(individual_digits=True),
+        pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    made.decoder = decoders.ByteLevel()
+    how = trainers.BpeTrainer(
+        vocab_size=vocabulary, special_tokens=[PAD, END, USER, ASSISTANT, SYSTEM],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False)
+    made.train_from_iterator((m["content"] for row in rows for m in row.messages), how)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=made, pad_token=PAD, eos_token=END, padding_side="left",
+        chat_template=CHAT_TEMPLATE, additional_special_tokens=[USER, ASSISTANT, SYSTEM],
+        clean_up_tokenization_spaces=False, model_max_length=512)
+
+
+def encode(tokenizer: PreTrainedTokenizerFast, rows: Sequence[Row]) -> list[tuple[list[int], list[bool]]]:
+    """Token ids of each row, and which of them are an assistant's, its end token included."""
+    turns = [row.messages for row in rows]
+    texts = list(chain.from_iterable((m["content"] for m in messages) for messages in turns))
+    ids = iter(tokenizer(texts, add_special_tokens=False)["input_ids"])
+    end = tokenizer.convert_tokens_to_ids(END)
+    marks = {role: tokenizer.convert_tokens_to_ids(f"<|{role}|>")
+             for role in ("user", "assistant", "system")}
+    encoded = []
+    for messages in turns:
+        row: list[int] = []
+        said: list[bool] = []
+        for message in messages:
+            part = next(ids)
+            row += [marks[message["role"]], *part, end]
+            said += [False] + [message["role"] == "assistant"] * (len(part) + 1)
+        encoded.append((row, said))
+    return encoded

@@ -1,0 +1,137 @@
+"""dinghy trained from scratch: a small Phi-3 on its own corpus.
+
+Muon (arXiv 2502.16982, matched to AdamW's update size) for the matrices inside the blocks, AdamW for
+the rest; the loss is over assistants' tokens. Same seed, machine and thread count: same weights.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from random import Random
+
+import torch
+from torch import Tensor, nn
+from transformers import Phi3Config, Phi3ForCausalLM
+
+Encoded = Sequence[tuple[list[int], list[bool]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How dinghy is built and trained."""
+
+    d_model: int = 128
+    layers: int = 8
+    heads: int = 4
+    d_mlp: int = 352
+    rope_theta: float = 1000.0
+    rows: int = 120_000
+    epochs: float = 3
+    batch_tokens: int = 6144
+    """Padded tokens a step."""
+    lr: float = 0.004
+    weight_decay: float = 0.05
+    warmup: float = 0.02
+    """Share of the steps."""
+    cooldown: float = 0.4
+    """Share of the steps over which the learning rate falls to zero."""
+    seed: int = 0
+
+
+def build(recipe: Recipe, vocabulary: int, pad: int, end: int) -> Phi3ForCausalLM:
+    """The untrained model."""
+    torch.manual_seed(recipe.seed)
+    config = Phi3Config(
+        vocab_size=vocabulary, hidden_size=recipe.d_model, intermediate_size=recipe.d_mlp,
+        num_hidden_layers=recipe.layers, num_attention_heads=recipe.heads,
+        num_key_value_heads=recipe.heads, max_position_embeddings=512,
+        original_max_position_embeddings=512,
+        rope_parameters={"rope_type": "default", "rope_theta": recipe.rope_theta},
+        tie_word_embeddings=True, sliding_window=None, attention_dropout=0.0, resid_pdrop=0.0,
+        embd_pdrop=0.0, initializer_range=0.03, pad_token_id=pad, eos_token_id=end, bos_token_id=None)
+    config._attn_implementation = "eager"
+    return Phi3ForCausalLM(config)
+
+
+def batches(encoded: Encoded, recipe: Recipe, pad: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """(ids, labels), both [batch, seq], labels -100 where nobody is to learn; for ever."""
+    rng = Random(recipe.seed)
+    order = list(range(len(encoded)))
+    while True:
+        rng.shuffle(order)
+        for start in range(0, len(order), 8192):
+            chunk = sorted(order[start:start + 8192], key=lambda at: len(encoded[at][0]))
+            found = list(_packs(chunk, encoded, recipe.batch_tokens))
+            rng.shuffle(found)
+            for pack in found:
+                yield _tensors([encoded[at] for at in pack], pad)
+
+
+def _packs(chunk: Sequence[int], encoded: Encoded, tokens: int) -> Iterator[list[int]]:
+    pack: list[int] = []
+    for at in chunk:
+        if pack and (len(pack) + 1) * len(encoded[at][0]) > tokens:
+            yield pack
+            pack = []
+        pack.append(at)
+    if pack:
+        yield pack
+
+
+def _tensors(rows: Encoded, pad: int) -> tuple[Tensor, Tensor]:
+    longest = max(len(ids) for ids, _ in rows)
+    ids = torch.full((len(rows), longest), pad)
+    labels = torch.full((len(rows), longest), -100)
+    for at, (row, said) in enumerate(rows):
+        tokens = torch.tensor(row)
+        ids[at, :len(row)] = tokens
+        labels[at, :len(row)] = torch.where(torch.tensor(said), tokens, -100)
+    return ids, labels
+
+
+def train(model: Phi3ForCausalLM, encoded: Encoded, recipe: Recipe,
+          told: Callable[[int, int, float], None]) -> None:
+    """Trains in place. `told(step, steps, loss in nats)` hears of every step."""
+    pad = model.config.pad_token_id
+    assert pad is not None
+    tokens = sum(len(ids) for ids, _ in encoded) * recipe.epochs
+    steps = math.ceil(tokens / recipe.batch_tokens * 1.03)
+    optimizers = _optimizers(model, recipe)
+    model.train()
+    for step, (ids, labels) in zip(range(steps), batches(encoded, recipe, pad)):
+        rate = _rate(step / steps, recipe)
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate * group["scale"]
+        loss = loss_of(model, ids, labels)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+        told(step + 1, steps, float(loss.detach()))
+    model.eval()
+
+
+def loss_of(model: Phi3ForCausalLM, ids: Tensor, labels: Tensor) -> Tensor:
+    """Mean negative log-likelihood (nats) of the labelled tokens."""
+    with torch.autocast("cpu", torch.bfloat16):
+        hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state
+        wanted = labels[:, 1:] != -100
+        logits = model.lm_head(hidden[:, :-1][wanted])
+    return nn.functional.cross_entropy(logits.float(), labels[:, 1:][wanted])
+
+
+def _rate(at: float, recipe: Recipe) -> float:
+    warm = min(1.0, at / recipe.warmup)
+    return recipe.lr * min(warm, (1 - at) / recipe.cooldown)
+
+
+def _optimizers(model: Phi3ForCausalLM, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    inner = [p for p in model.model.layers.parameters() if p.dim() == 2]
+    rest = [p for p in model.parameters() if all(p is not q for q in inner)]
+    muon = torch.optim.Muon([{"params": inner, "scale": 1.0}], lr=recipe.lr,
+                            weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw")
+    adam = torch.optim.AdamW([{"params": rest, "scale": 1.0}], lr=recipe.lr, betas=(0.9, 0.95),
+                             weight_decay=0.0)
+    return [muon, adam]
