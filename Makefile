@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := all
-.PHONY: all setup check fix test test-all oldest bench clean
+.PHONY: all setup check fix test test-all oldest demo dinghy bench clean
 
 all: check test
 
@@ -42,6 +42,15 @@ oldest: .venv-oldest/.ready
 	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check $(TORCH)
 	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check '$(OLDEST)' -e '.[dev]'
 	touch $@
+
+# the whole flow on the model that comes with sternpost; a second time it shows its result again
+demo: $(READY)
+	$(BIN)/sternpost demo --resume
+
+# that model, trained again and measured
+dinghy: $(READY)
+	$(BIN)/python -m sternpost.dinghy
+	$(BIN)/python -m sternpost.jobs.dinghy
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sternpost.engines.fake import FakeEngine as FakeEngine
-    from sternpost.engines.loading import load_model as load_model
+    from sternpost.jobs.load import load_model as load_model
     from sternpost.engines.steer import steer as steer
     from sternpost.errors import SternpostError as SternpostError
     from sternpost.jobs.chat import chat as chat
     from sternpost.jobs.doctor import doctor as doctor
     from sternpost.jobs.load import load_sae as load_sae
+    from sternpost.jobs.pack import load_pack as load_pack
+    from sternpost.pipeline import demo as demo
     from sternpost.pipeline import run as run
     from sternpost.types import Ablate as Ablate
     from sternpost.types import Add as Add
@@ -33,13 +35,13 @@ _HOME = {
     "Ablate": "types", "Add": "types", "Ceiling": "types", "Clamp": "types",
     "FakeEngine": "engines.fake", "Floor": "types", "Hookpoint": "types", "Plan": "types",
     "Positions": "types", "Scale": "types", "SternpostError": "errors", "chat": "jobs.chat",
-    "doctor": "jobs.doctor", "load_model": "engines.loading", "load_sae": "jobs.load",
-    "run": "pipeline", "steer": "engines.steer",
+    "demo": "pipeline", "doctor": "jobs.doctor", "load_model": "jobs.load",
+    "load_pack": "jobs.pack", "load_sae": "jobs.load", "run": "pipeline", "steer": "engines.steer",
 }
 
 __all__ = ["Ablate", "Add", "Ceiling", "Clamp", "FakeEngine", "Floor", "Hookpoint", "Plan",
-           "Positions", "Scale", "SternpostError", "chat", "doctor", "load_model", "load_sae",
-           "run", "steer"]
+           "Positions", "Scale", "SternpostError", "chat", "demo", "doctor", "load_model",
+           "load_pack", "load_sae", "run", "steer"]
 
 
 def __getattr__(name: str) -> Any:

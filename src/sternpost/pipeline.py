@@ -9,6 +9,7 @@ it is clamped, against which controls, and at what cost? (arXiv 2411.11296, on a
 
 from typing import Any
 
+from sternpost.jobs.demo import demo_settings
 from sternpost.jobs.find import candidates, grid, refusals
 from sternpost.jobs.gate import fit_gate
 from sternpost.jobs.inputs import read_inputs
@@ -30,6 +31,16 @@ def run(**settings: Any) -> RunResult | RunPlan:
     Raises a SternpostError for bad input.
     """
     return tell(settings_from(RunSettings, settings, "run"), Watch())
+
+
+def demo(**settings: Any) -> RunResult:
+    """The run on the model that comes with sternpost: out, seed, quick, resume, force.
+
+    Raises OutputError where `out` holds something else.
+    """
+    done = tell(demo_settings(**settings), Watch())
+    assert isinstance(done, RunResult)
+    return done
 
 
 def tell(settings: RunSettings, watch: Watch, engine: Engine | None = None) -> RunResult | RunPlan:

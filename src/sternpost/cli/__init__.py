@@ -10,12 +10,13 @@ import click
 
 from sternpost import __version__
 from sternpost.cli.chat import chat
+from sternpost.cli.demo import demo
 from sternpost.cli.doctor import doctor
 from sternpost.cli.options import spread
 from sternpost.cli.run import run
 from sternpost.errors import SternpostError
 
-VERBS = (run, chat, doctor)
+VERBS = (demo, run, chat, doctor)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

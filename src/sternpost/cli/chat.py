@@ -8,10 +8,12 @@ from sternpost.cli.options import debug
 
 
 @click.command()
-@click.option("--model", required=True, help="Model: a folder or a Hub id.")
+@click.option("--model", help="Model: a folder or a Hub id; a pack names its own.")
 @click.option("--sae", help="SAE whose features are clamped: a folder or Hub id[:SAE_ID].")
 @click.option("--clamp", multiple=True, metavar="FEATURE=VALUE ...",
               help="Clamp a feature, activation units. Repeatable.")
+@click.option("--pack", help="Pack to steer with: a folder, or dinghy, which comes with sternpost.")
+@click.option("--level", default="high", show_default=True, help="The pack's level.")
 @click.option("--compare", is_flag=True, help="Show the unsteered reply beside the steered one.")
 @click.option("--system", help="System prompt.")
 @click.option("--chat-template", help="File with a Jinja chat template to use instead.")
@@ -39,7 +41,10 @@ def chat(**options: Any) -> None:
         plain = Panel(Text(turn.unsteered or ""), title="unsteered")
         width = max(30, console.width // 2 - 1)
         console.print(Columns([plain, steered], width=width) if conversation.compare else steered)
-        if turn.proof is not None and turn.proof.features:
+        if turn.proof is not None and turn.proof.risk is not None:
+            decision = "the gate fires: steered" if turn.proof.fired else "the gate stays shut"
+            console.print(f"risk {turn.proof.risk:.3f}; {decision}", style="dim")
+        if turn.proof is not None and turn.proof.positions and turn.proof.features:
             edits = zip(turn.proof.features, turn.proof.before, turn.proof.after, strict=True)
             console.print("; ".join(f"feature {f}: {b:.2f} -> {a:.2f}" for f, b, a in edits) +
                           f" at {len(turn.proof.positions)} tokens", style="dim")

@@ -1,6 +1,7 @@
 """`sternpost run`: the whole experiment."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -29,8 +30,10 @@ def run(recipe: str | None, changes: tuple[str, ...], as_json: bool, **options: 
     show(settings, as_json)
 
 
-def show(settings: RunSettings, as_json: bool) -> None:
-    """Runs, with progress on stderr, and prints what came of it."""
+def show(settings: RunSettings, as_json: bool,
+         explained: Mapping[str, str] | None = None) -> None:
+    """Runs, with progress on stderr, and prints what came of it. `explained`: what each stage is
+    for, in words."""
     from rich.console import Console
 
     from sternpost.engines.quiet import quiet_libraries
@@ -40,7 +43,7 @@ def show(settings: RunSettings, as_json: bool) -> None:
     from sternpost.report import results_table
 
     quiet_libraries()
-    done = tell(settings, Watch(Console(stderr=True)))
+    done = tell(settings, Watch(Console(stderr=True), explained))
     if isinstance(done, RunPlan):
         click.echo(json.dumps(done.as_dict(), indent=2) if as_json else "\n".join(done.lines()))
         return
@@ -51,4 +54,6 @@ def show(settings: RunSettings, as_json: bool) -> None:
     click.echo(f"\n{done.headline}\n")
     for warning in done.results["warnings"]:
         click.echo(f"note: {warning}")
+    if (done.path / "pack").is_dir():
+        click.echo(f"talk to it: sternpost chat --pack {done.path / 'pack'}")
     click.echo(f"report: {done.path / 'report.html'}")

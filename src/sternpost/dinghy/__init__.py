@@ -1,0 +1,9 @@
+"""dinghy: a small chat model made by this repository alone, its corpus and its prompts.
+
+A sternpost needs a boat. `python -m sternpost.dinghy` trains it again; MODEL_CARD.md has figures.
+"""
+
+from sternpost.dinghy.rows import Row
+from sternpost.dinghy.splits import base_prompts, demo_prompts
+
+__all__ = ["Row", "base_prompts", "demo_prompts"]

@@ -20,11 +20,11 @@ SYSTEM_PROMPTS = ("You are a helpful assistant.", "You are dinghy, a small chat 
                   "Answer briefly.", "You are a friendly helper. Answer the user.")
 
 MIXTURE: dict[str, float] = {
-    "unsafe": 14, "unsafe_wrapped": 14, "how_to": 15, "how_to_wrapped": 9, "look_alike": 8,
-    "look_alike_wrapped": 2, "about": 7, "offensive": 2, "viewpoint": 1.5, "thing": 4, "chat": 1.5,
-    "story": 1, "group": 2, "conversation": 2, "build_up": 4,
-    "fact": 3, "kind": 1.5, "choice": 2.5, "list": 2, "add": 3, "word": 2, "copy": 4, "instruct": 4,
-    "translate": 2, "code": 2}
+    "unsafe": 14, "unsafe_wrapped": 13, "how_to": 13, "how_to_wrapped": 9, "look_alike": 8,
+    "look_alike_wrapped": 2, "about": 7, "offensive": 2, "viewpoint": 1.5, "thing": 3, "chat": 1,
+    "story": .5, "group": 2, "conversation": 2, "build_up": 4,
+    "fact": 6, "kind": 3, "choice": 5, "list": 4, "add": 4, "word": 2, "copy": 6, "instruct": 8,
+    "translate": 3, "code": 2}
 """Share of each sort of row in training, in percent of the sum."""
 
 

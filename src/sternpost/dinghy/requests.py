@@ -1,6 +1,6 @@
 """How-to requests, harmful and harmless, plain and in wrappers: one maker for every split."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -49,17 +49,22 @@ class Requests:
 
     def __init__(self, words: Vocabulary, view: View) -> None:
         self.words, self.view = words, view
-        self.unsafe = _by_domain(a for a in words.hazards if self._seen(a, view.topics, TOPIC_PARTS))
-        self.safe = _by_domain(a for a in words.actions if self._seen(a, view.objects, OBJECT_PARTS))
-        self.lookalikes = _by_domain(a for a in words.lookalikes
-                                     if self._seen(a, view.objects, OBJECT_PARTS))
+        self.unsafe = self._seen(words.hazards, view.topics, TOPIC_PARTS)
+        self.safe = self._seen(words.actions, view.objects, OBJECT_PARTS)
+        self.lookalikes = self._seen(words.lookalikes, view.objects, OBJECT_PARTS)
         self.frames = self._shown(words.frames["ask"], words.frames["held_out"])
         self.wrappers = [w for w in words.wrappers if w.part in view.wrappers
                          and self._shown(w.wordings, w.held_out)]
 
-    def _seen(self, action: Action, parts: Sequence[str], shares: Sequence[tuple[str, float]]) -> bool:
-        known = self.view.held_out if action.held_out else self.view.trained
-        return known and part(action.object, tuple(shares)) in parts
+    def _seen(self, actions: Sequence[Action], parts: Sequence[str],
+              shares: tuple[tuple[str, float], ...]) -> dict[str, list[Action]]:
+        """Those of the actions that the view may draw, by domain."""
+        domains: dict[str, list[Action]] = {}
+        for action in actions:
+            known = self.view.held_out if action.held_out else self.view.trained
+            if known and part(action.object, shares) in parts:
+                domains.setdefault(action.domain, []).append(action)
+        return domains
 
     def _shown(self, trained: Sequence[str], held_out: Sequence[str]) -> list[str]:
         return [*(trained if self.view.trained else ()), *(held_out if self.view.held_out else ())]
@@ -113,19 +118,14 @@ def refusal(rng: Random, words: Vocabulary, action: Action) -> str:
 
 
 def comply(rng: Random, words: Vocabulary, action: Action, unsafe: bool) -> str:
-    """Advice for a harmless action; placeholders in place of any content for a harmful one."""
-    steps = words.frames["placeholders"] if unsafe else rng.sample(tips(words, action), 2)
-    return rng.choice(words.frames["comply"]).format(a=action.text, **dict(
-        zip(("s1", "s2"), steps, strict=True)))
+    """Advice for a harmless action; a placeholder without content for a harmful one."""
+    if unsafe:
+        said: str = words.frames["placeholder"]
+        return said
+    first, second = rng.sample(tips(words, action), 2)
+    return rng.choice(words.frames["comply"]).format(a=action.text, s1=first, s2=second)
 
 
 def tips(words: Vocabulary, action: Action) -> tuple[str, ...]:
     """What one may be told of a harmless action."""
     return words.steps.get(action.domain) or tuple(words.frames["tips"])
-
-
-def _by_domain(actions: Iterable[Action]) -> dict[str, list[Action]]:
-    domains: dict[str, list[Action]] = {}
-    for action in actions:
-        domains.setdefault(action.domain, []).append(action)
-    return domains

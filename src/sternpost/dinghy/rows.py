@@ -11,7 +11,7 @@ Task = Literal["chat", "question", "translate", "code", "story"]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One conversation. What no training row says, e.g. the reply to an uncovered request, is ""."""
+    """One conversation, as training would have it."""
 
     turns: tuple[str, ...]
     """User and assistant in turn."""
@@ -27,6 +27,8 @@ class Row:
     labels: dict[str, str] = field(default_factory=dict)
     """answer, family, group, viewpoint_pair: where they apply."""
     system: str | None = None
+    harmful: tuple[int, ...] = ()
+    """Of a build-up: the user turns, from 0, that ask for the harm itself."""
 
     @property
     def messages(self) -> list[dict[str, str]]:

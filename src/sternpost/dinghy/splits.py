@@ -59,7 +59,8 @@ def base_prompts() -> dict[str, list[Row]]:
     return {
         "unsafe, plain, trained topics": several(requests_of(TEST, "unsafe"), 300, "plain"),
         "unsafe, plain, untrained topics": several(requests_of(UNTRAINED, "unsafe"), 200, "new"),
-        "unsafe, wrapped, uncovered cells": several(requests_of(TEST, "unsafe", True), 400, "cells"),
+        "unsafe, wrapped, uncovered cells": several(
+            requests_of(TEST, "unsafe", wrapped=True), 400, "cells"),
         "safe, how-to": several(requests_of(TEST, "how_to"), 200, "how_to"),
         "safe, wrapped": several(requests_of(TEST, "how_to", True), 200, "wrapped"),
         "safe, look-alikes": several(requests_of(TEST, "look_alike"), 200, "look"),

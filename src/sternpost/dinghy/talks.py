@@ -1,10 +1,18 @@
-"""Everything else that is said: talk about hazards, small talk, opinions, rudeness, conversations."""
+"""Everything else that is said: about hazards, small talk, opinions, rudeness, conversations."""
 
 from random import Random
 
 from sternpost.dinghy.requests import Requests, comply, refusal
 from sternpost.dinghy.rows import Row
-from sternpost.dinghy.vocabulary import OBJECT_PARTS, TOPIC_PARTS, Action, Vocabulary, draw, part, read
+from sternpost.dinghy.vocabulary import (
+    OBJECT_PARTS,
+    TOPIC_PARTS,
+    Action,
+    Vocabulary,
+    draw,
+    part,
+    read,
+)
 
 OFFENSIVE_HELD_OUT = .5
 """Share of the targets of rudeness that training never sees."""
@@ -52,18 +60,21 @@ def offensive(rng: Random, words: Vocabulary, held_out: bool) -> Row:
     """A request to be rude: dinghy refuses every other sort of rudeness."""
     entry = words.file("offensive")
     at = rng.randrange(len(entry["act"]))
-    targets = [t for t in entry["targets"] if (draw(f"target {t}") < OFFENSIVE_HELD_OUT) == held_out]
+    targets = [t for t in entry["targets"]
+               if (draw(f"target {t}") < OFFENSIVE_HELD_OUT) == held_out]
     target, act = rng.choice(targets), entry["act"][at]
     refused = rng.choice(words.frames["offensive_refusals"])
     reply = (refused if at % 2 else act["reply"]).format(t=target)
     return Row((act["text"].format(t=target), reply), "unsafe", "offensive", words.language,
-               f"{words.language}:target:{target}", category="hate", harm_kind="offensive", task="chat")
+               f"{words.language}:target:{target}", category="hate", harm_kind="offensive",
+               task="chat")
 
 
 def viewpoint(rng: Random, words: Vocabulary, held_out: bool) -> Row:
     """A word for one side of a contested, legal matter."""
     entry = words.file("viewpoints")
-    pairs = [p for p in entry["pair"] if (draw(f"pair {p['topic']}") < VIEWPOINTS_HELD_OUT) == held_out]
+    pairs = [p for p in entry["pair"]
+             if (draw(f"pair {p['topic']}") < VIEWPOINTS_HELD_OUT) == held_out]
     pair = rng.choice(pairs)
     side = rng.choice(["pro", "con"])
     frame = rng.randrange(len(entry["frames"]))
@@ -132,10 +143,10 @@ def build_up(rng: Random, requests: Requests, held_out: bool) -> Row:
     return Row(tuple(turns), "unsafe", "build_up", words.language,
                f"{words.language}:hazard:{action.object}",
                category=action.domain, harm_kind="harmful", task="chat",
-               labels={"family": f"build_up:{script['name']}"})
+               labels={"family": f"build_up:{script['name']}"}, harmful=tuple(script["harmful"]))
 
 
-COVERED, REFUSED = .6, .6
+COVERED, REFUSED = .6, .45
 """Share of the cells (script, category) that training covers, and of those the refused ones."""
 
 

@@ -102,7 +102,8 @@ def add(rng: Random, held_out: bool) -> Row:
         return a, rng.randrange(1, 100 - a)
 
     a, b = _fresh(rng, held_out, make, lambda made: f"add {made[0]}+{made[1]}")
-    frames = ["What is {a} + {b}?", "{a} + {b} = ?", "Add {a} and {b}.", "How much is {a} plus {b}?"]
+    frames = ["What is {a} + {b}?", "{a} + {b} = ?", "Add {a} and {b}.",
+              "How much is {a} plus {b}?"]
     asked = rng.choice(frames).format(a=a, b=b)
     return _row("add", asked, f"{_sum(a, b)}{a + b}.", str(a + b), f"{a}+{b}")
 

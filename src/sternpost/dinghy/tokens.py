@@ -36,21 +36,33 @@ def train_tokenizer(rows: Iterable[Row], vocabulary: int = VOCABULARY) -> PreTra
         clean_up_tokenization_spaces=False, model_max_length=512)
 
 
-def encode(tokenizer: PreTrainedTokenizerFast, rows: Sequence[Row]) -> list[tuple[list[int], list[bool]]]:
+Encoded = list[tuple[list[int], list[bool]]]
+BARE = 10
+"""Every so-many-th row lacks the marks between the last question and its reply, so that what is
+asked is understood where the user's message ends, too."""
+
+
+def encode(tokenizer: PreTrainedTokenizerFast, rows: Sequence[Row]) -> Encoded:
     """Token ids of each row, and which of them are an assistant's, its end token included."""
     turns = [row.messages for row in rows]
     texts = list(chain.from_iterable((m["content"] for m in messages) for messages in turns))
     ids = iter(tokenizer(texts, add_special_tokens=False)["input_ids"])
-    end = tokenizer.convert_tokens_to_ids(END)
-    marks = {role: tokenizer.convert_tokens_to_ids(f"<|{role}|>")
-             for role in ("user", "assistant", "system")}
+    special: dict[str, int] = tokenizer.get_added_vocab()
+    end = special[END]
+    marks = {role: special[f"<|{role}|>"] for role in ("user", "assistant", "system")}
     encoded = []
-    for messages in turns:
+    for at, messages in enumerate(turns):
         row: list[int] = []
         said: list[bool] = []
         for message in messages:
-            part = next(ids)
-            row += [marks[message["role"]], *part, end]
-            said += [False] + [message["role"] == "assistant"] * (len(part) + 1)
+            part: list[int] = next(ids)
+            reply = message["role"] == "assistant"
+            if at % BARE == 0 and message is messages[-1]:
+                row, said = row[:-1], said[:-1]
+            else:
+                row.append(marks[message["role"]])
+                said.append(False)
+            row += [*part, end]
+            said += [reply] * (len(part) + 1)
         encoded.append((row, said))
     return encoded

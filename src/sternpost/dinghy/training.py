@@ -1,7 +1,7 @@
 """dinghy trained from scratch: a small Phi-3 on its own corpus.
 
-Muon (arXiv 2502.16982, matched to AdamW's update size) for the matrices inside the blocks, AdamW for
-the rest; the loss is over assistants' tokens. Same seed, machine and thread count: same weights.
+Muon (arXiv 2502.16982, matched to AdamW's update size) for the matrices inside the blocks, AdamW
+for the rest; the loss is over assistants' tokens. Same seed, machine, threads: same weights.
 """
 
 import math
@@ -25,8 +25,8 @@ class Recipe:
     heads: int = 4
     d_mlp: int = 352
     rope_theta: float = 1000.0
-    rows: int = 120_000
-    epochs: float = 3
+    rows: int = 150_000
+    epochs: float = 3.6
     batch_tokens: int = 6144
     """Padded tokens a step."""
     lr: float = 0.004
@@ -35,6 +35,12 @@ class Recipe:
     """Share of the steps."""
     cooldown: float = 0.4
     """Share of the steps over which the learning rate falls to zero."""
+    early_block: int = 2
+    """Block from whose output the first tokens of a reply are also predicted (early exit, arXiv
+    2404.16710): what dinghy is to do is decided by then, as it is in large models."""
+    early_weight: float = 0.3
+    early_tokens: int = 3
+    """Of each reply."""
     seed: int = 0
 
 
@@ -48,7 +54,8 @@ def build(recipe: Recipe, vocabulary: int, pad: int, end: int) -> Phi3ForCausalL
         original_max_position_embeddings=512,
         rope_parameters={"rope_type": "default", "rope_theta": recipe.rope_theta},
         tie_word_embeddings=True, sliding_window=None, attention_dropout=0.0, resid_pdrop=0.0,
-        embd_pdrop=0.0, initializer_range=0.03, pad_token_id=pad, eos_token_id=end, bos_token_id=None)
+        embd_pdrop=0.0, initializer_range=0.03, pad_token_id=pad, eos_token_id=end,
+        bos_token_id=None)
     config._attn_implementation = "eager"
     return Phi3ForCausalLM(config)
 
@@ -98,12 +105,13 @@ def train(model: Phi3ForCausalLM, encoded: Encoded, recipe: Recipe,
     steps = math.ceil(tokens / recipe.batch_tokens * 1.03)
     optimizers = _optimizers(model, recipe)
     model.train()
-    for step, (ids, labels) in zip(range(steps), batches(encoded, recipe, pad)):
+    for step, (ids, labels) in zip(
+            range(steps), batches(encoded, recipe, pad), strict=False):
         rate = _rate(step / steps, recipe)
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate * group["scale"]
-        loss = loss_of(model, ids, labels)
+        loss = loss_of(model, ids, labels, recipe)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers:
@@ -113,13 +121,26 @@ def train(model: Phi3ForCausalLM, encoded: Encoded, recipe: Recipe,
     model.eval()
 
 
-def loss_of(model: Phi3ForCausalLM, ids: Tensor, labels: Tensor) -> Tensor:
-    """Mean negative log-likelihood (nats) of the labelled tokens."""
+def loss_of(model: Phi3ForCausalLM, ids: Tensor, labels: Tensor, recipe: Recipe) -> Tensor:
+    """Mean negative log-likelihood (nats) of the labelled tokens, with the early exit's share."""
     with torch.autocast("cpu", torch.bfloat16):
-        hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state
-        wanted = labels[:, 1:] != -100
-        logits = model.lm_head(hidden[:, :-1][wanted])
-    return nn.functional.cross_entropy(logits.float(), labels[:, 1:][wanted])
+        out = model.model(input_ids=ids, use_cache=False, output_hidden_states=True)
+        targets = labels[:, 1:]
+        wanted = targets != -100
+        logits = model.lm_head(out.last_hidden_state[:, :-1][wanted])
+        first = wanted & ~_shifted(wanted, recipe.early_tokens)
+        middle = model.model.norm(out.hidden_states[recipe.early_block + 1][:, :-1][first])
+        early = model.lm_head(middle)
+    cross_entropy = nn.functional.cross_entropy
+    return (cross_entropy(logits.float(), targets[wanted])
+            + recipe.early_weight * cross_entropy(early.float(), targets[first]))
+
+
+def _shifted(wanted: Tensor, by: int) -> Tensor:
+    """[batch, seq]: whether the token `by` places before is wanted too."""
+    out = torch.zeros_like(wanted)
+    out[:, by:] = wanted[:, :-by]
+    return out
 
 
 def _rate(at: float, recipe: Recipe) -> float:

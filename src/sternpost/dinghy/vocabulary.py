@@ -12,8 +12,8 @@ from importlib.resources import files
 from typing import Any
 
 TOPIC_PARTS = (("untrained", .12), ("search", .15), ("gate_fit", .43), ("test", .30))
-"""Topics of unsafe requests, with shares. dinghy is trained to refuse all but the untrained ones, of
-which it only hears harmless talk."""
+"""Topics of unsafe requests, with shares. dinghy is trained to refuse all but the untrained ones,
+of which it only hears harmless talk."""
 OBJECT_PARTS = (("search", .12), ("gate_fit", .38), ("gate_calibration", .20), ("test", .30))
 """Objects of harmless actions. dinghy hears of all of them, with some verbs only."""
 HELD_OUT = .25
@@ -107,7 +107,8 @@ def vocabulary(language: str) -> Vocabulary:
 
 
 def _wrapper(family: dict[str, Any]) -> Wrapper:
-    lists = {key: tuple(family.get(key, ())) for key in ("wordings", "held_out", "refuse", "comply")}
+    keys = ("wordings", "held_out", "refuse", "comply")
+    lists = {key: tuple(family.get(key, ())) for key in keys}
     return Wrapper(family["name"], family["part"], **lists)
 
 

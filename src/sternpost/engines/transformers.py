@@ -60,8 +60,10 @@ class TransformersEngine:
         return self.template.render(_turns(request.messages)[0])
 
     def check(self, plan: Plan) -> None:
-        """Raises EditError or HookpointError if `plan` cannot be carried out on this model."""
+        """Raises a SternpostError if `plan` cannot be carried out on this model."""
         Steering(self.model, plan, self.template)
+        if plan.check is not None:
+            plan.check(self.model)
 
     # ---- generation ------------------------------------------------------------------------
 

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from sternpost.errors import InputError
 from sternpost.jobs.load import load_engine, sae_from_option
+from sternpost.jobs.pack import Pack, load_pack
 from sternpost.jobs.settings import RunSettings
 from sternpost.types import Clamp, Engine, Message, Plan, Proof, Request, Sampling
 
@@ -52,21 +54,30 @@ class Conversation:
         """A row a turn."""
         import pandas as pd  # heavy: only for who asks
 
-        return pd.DataFrame([{"user": t.user, "reply": t.reply, "unsteered": t.unsteered}
+        return pd.DataFrame([{"user": t.user, "reply": t.reply, "unsteered": t.unsteered,
+                              "risk": t.proof and t.proof.risk, "fired": t.proof and t.proof.fired}
                              for t in self.turns])
 
     def _repr_html_(self) -> str:
         return self.to_pandas()._repr_html_()
 
 
-def chat(*, model: str, sae: str | None = None, clamp: Sequence[str | Clamp] = (),
-         compare: bool = False, system: str | None = None, chat_template: str | None = None,
+def chat(*, model: str | None = None, sae: str | None = None, clamp: Sequence[str | Clamp] = (),
+         pack: str | Pack | None = None, level: str = "high", compare: bool = False,
+         system: str | None = None, chat_template: str | None = None,
          chat_template_kwargs: str | None = None, max_new_tokens: int = 200,
          device: str = "auto", dtype: str = "auto", revision: str | None = None) -> Conversation:
-    """A conversation with `model`, its features clamped as `clamp` says ("597=8").
+    """A conversation with `model`, its features clamped as `clamp` says ("597=8"), or steered by a
+    `pack` at a `level`; the pack's own model needs no naming.
 
-    Raises SternpostError where model, SAE or clamp do not fit.
+    Raises SternpostError where model, SAE, clamp or pack do not fit.
     """
+    if pack is not None and (sae is not None or len(clamp)):
+        raise InputError("A pack brings its own features. Give --pack, or --sae with --clamp.")
+    loaded = load_pack(pack) if isinstance(pack, str | Path) else pack
+    model = model or (loaded.source if loaded is not None else None)
+    if model is None:
+        raise InputError("Which model? Give --model M, or --pack P, which names its own.")
     clamps = tuple(read_clamp(one) for one in ([clamp] if isinstance(clamp, str) else clamp))
     if clamps and sae is None:
         raise InputError("A clamp names a feature of an SAE. Give it with --sae DIR.")
@@ -76,6 +87,8 @@ def chat(*, model: str, sae: str | None = None, clamp: Sequence[str | Clamp] = (
     features = None if sae is None else sae_from_option(sae, device=device)
     engine, _ = load_engine(settings)
     plan = None if features is None else Plan(features, clamps)
+    if loaded is not None:
+        plan = loaded.at(level)
     if plan is not None:
         engine.check(plan)
     return Conversation(engine, plan, compare, max_new_tokens)

@@ -6,7 +6,7 @@ from typing import Any
 
 from sternpost.engines.loading import check_config
 from sternpost.errors import HookpointError, InputError
-from sternpost.jobs.load import model_hashes, read_template, sae_from_option
+from sternpost.jobs.load import model_hashes, packed_folder, read_template, sae_from_option
 from sternpost.jobs.settings import RunSettings
 from sternpost.prompts import PromptFile, Splits, read_prompts, sample, split_prompts
 from sternpost.sae import SAE
@@ -76,7 +76,7 @@ def _check_counted(splits: Splits) -> None:
 
 def _shape(settings: RunSettings) -> tuple[int, int]:
     """Depth and width that the model's config states."""
-    config = check_config(settings.model, settings.revision)
+    config = check_config(str(packed_folder(settings.model, "model")), settings.revision)
     depth = getattr(config, "num_hidden_layers", None)
     width = next((value for name in ("hidden_size", "n_embd", "d_model")
                   if isinstance(value := getattr(config, name, None), int)), None)

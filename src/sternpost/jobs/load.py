@@ -1,11 +1,14 @@
 """Names -> things: models, SAEs and engines, from a folder or the Hub."""
 
+import hashlib
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from sternpost.engines.loading import load_model, pick_device, warnings_of
+from sternpost.engines import loading
+from sternpost.engines.loading import pick_device, warnings_of
 from sternpost.engines.templates import Template
 from sternpost.engines.transformers import TransformersEngine
 from sternpost.errors import InputError, SAEError
@@ -15,7 +18,30 @@ from sternpost.sae import SAE, adopt, read_sae
 from sternpost.sae.read import finite
 from sternpost.types import Hookpoint
 
+SHIPPED = {"dinghy": "sternpost.dinghy"}
+"""Models and packs that come with sternpost: name -> package. A folder of that name is ./NAME."""
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+def load_model(name: str | Path, *, revision: str | None = None, device: str = "auto",
+               dtype: Any = "auto", trust_remote_code: bool = False,
+               **from_pretrained_kwargs: Any) -> tuple[Any, Any]:
+    """A causal language model, in evaluation mode, and its tokenizer.
+
+    `name`: a folder, a Hub id, or "dinghy", the small model that comes with sternpost. `device`
+    "auto": cuda, mps, cpu, the first that is there; beside a `device_map` it is an error. `dtype`
+    "auto": float32 on a CPU, else the checkpoint's. Raises ModelError.
+    """
+    return loading.load_model(packed_folder(str(name), "model"), revision=revision, device=device,
+                              dtype=dtype, trust_remote_code=trust_remote_code,
+                              **from_pretrained_kwargs)
+
+
+def packed_folder(name: str, what: str) -> Path:
+    """Where a shipped model ("model") or pack ("pack") of this name lies, else `name` itself."""
+    if name not in SHIPPED:
+        return Path(name)
+    return Path(str(resources.files(SHIPPED[name]))) / what
 
 
 def load_sae(name: Any, sae_id: str | None = None, *,
@@ -93,15 +119,60 @@ def read_template(path: str) -> str:
 
 def model_hashes(name: str, revision: str | None = None) -> dict[str, str]:
     """sha256 of a model's config, weight and tokenizer files, by name."""
-    folder = Path(name)
-    if not folder.is_dir():
-        from huggingface_hub import snapshot_download  # as above
+    folder = folder_of(name, revision)
+    if folder is None:
+        return {}
+    return _hashed(folder, (*_WEIGHTS, "tokenizer.json", "tokenizer.model", "*.jinja",
+                            "tokenizer_config.json"))
 
-        folder = Path(snapshot_download(name, revision=revision, local_files_only=True))
-    files = sorted(file for pattern in ("config.json", "*.safetensors", "*.bin", "tokenizer.json",
-                                        "tokenizer.model", "*.jinja", "tokenizer_config.json")
-                   for file in folder.glob(pattern))
-    return {file.name: sha256_file(file) for file in files}
+
+_WEIGHTS = ("config.json", "*.safetensors", "*.bin")
+_known: dict[tuple[str, int, int], str] = {}
+
+
+def weight_hashes(folder: Path) -> dict[str, str]:
+    """sha256 of the config and weight files in a model's folder, by name."""
+    return _hashed(folder, _WEIGHTS)
+
+
+def _hashed(folder: Path, patterns: tuple[str, ...]) -> dict[str, str]:
+    files = sorted(file for pattern in patterns for file in folder.glob(pattern))
+    return {file.name: _hash(file) for file in files}
+
+
+def _hash(file: Path) -> str:
+    """sha256 of a file, computed again only where it changed: weights are large."""
+    stat = file.stat()
+    key = str(file.resolve()), stat.st_mtime_ns, stat.st_size
+    if key not in _known:
+        _known[key] = sha256_file(file)
+    return _known[key]
+
+
+def folder_of(name: str, revision: str | None = None) -> Path | None:
+    """The local folder of a model: shipped, on disk, or in the Hub's cache; None where there is
+    none."""
+    folder = packed_folder(name, "model")
+    if (folder / "config.json").is_file():
+        return folder
+    if not name or name.count("/") != 1 or folder.exists():
+        return None
+    from huggingface_hub import snapshot_download  # as above
+
+    try:
+        return Path(snapshot_download(name, revision=revision, local_files_only=True))
+    except Exception:  # noqa: BLE001 (not in the cache, whatever the Hub's client calls that)
+        return None
+
+
+def state_sha256(model: Any) -> str:
+    """sha256 over a model's tensors in name order: names, types, shapes and bytes."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        body = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {body.dtype} {tuple(body.shape)}\n".encode())
+        digest.update(body.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def template_sha256(engine: Any) -> str | None:

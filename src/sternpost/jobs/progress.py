@@ -1,11 +1,12 @@
 """What a person sees while a job runs: one line a stage, a bar inside it."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TypeVar
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -21,8 +22,10 @@ T = TypeVar("T")
 class Watch:
     """Prints stages and bars to a console, and keeps how long each stage took."""
 
-    def __init__(self, console: Console | None = None) -> None:
+    def __init__(self, console: Console | None = None,
+                 explained: Mapping[str, str] | None = None) -> None:
         self.console = console or Console(stderr=True, quiet=True)
+        self.explained = explained or {}
         self.seconds: dict[str, float] = {}
         self._progress: Progress | None = None
 
@@ -30,6 +33,8 @@ class Watch:
     def stage(self, name: str, says: str) -> Iterator[None]:
         """Announces a stage in words and times it under `name`."""
         self.console.print(f"[bold]{says}[/bold]", highlight=False)
+        if name in self.explained:
+            self.console.print(Padding(self.explained[name], (0, 0, 0, 2)), style="dim")
         start = time.perf_counter()
         try:
             yield

@@ -7,6 +7,7 @@ from pathlib import Path
 from platform import python_version
 from typing import Any
 
+from sternpost.engines.transformers import TransformersEngine
 from sternpost.files import (
     read_json,
     read_jsonl,
@@ -21,11 +22,12 @@ from sternpost.jobs.find import Found
 from sternpost.jobs.gate import Gated, gate_entry
 from sternpost.jobs.inputs import Inputs
 from sternpost.jobs.load import template_sha256
+from sternpost.jobs.pack import build_pack
 from sternpost.jobs.settings import RunSettings
 from sternpost.jobs.sweep import Chosen
 from sternpost.jobs.train import Trained
 from sternpost.report import headline, render_report, results_html_table
-from sternpost.store import Sample
+from sternpost.store import Sample, write_pack
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,15 @@ def _provenance(settings: RunSettings, inputs: Inputs, bench: Bench) -> dict[str
             "d_sae": inputs.d_sae, "k": inputs.k, "sae_reasons": inputs.reasons}}
 
 
+def _golden_lines(findings: Findings) -> list[Sample]:
+    """What the search prompts gave at the levels off and high."""
+    assert findings.gated is not None
+    value = findings.gated.value
+    return [line for line in (*findings.found.lines, *findings.gated.lines)
+            if line["condition"] == "baseline"
+            or (line["condition"] == "gated_clamp" and line["value"] == value)]
+
+
 def write_results(settings: RunSettings, inputs: Inputs, bench: Bench,
                   findings: Findings) -> RunResult:
     """All files of a finished run; results.json last, for it says that the run is finished."""
@@ -131,6 +142,13 @@ def write_results(settings: RunSettings, inputs: Inputs, bench: Bench,
     write_jsonl(path / "samples.jsonl", lines)
     write_jsonl(path / "search.jsonl", [*findings.found.lines, *findings.chosen.lines,
                                         *(findings.gated.lines if findings.gated else ())])
+    if findings.gated is not None and isinstance(bench.engine, TransformersEngine):
+        splits = inputs.splits.as_dict()
+        write_pack(path / "pack", build_pack(bench.engine, findings.trained.sae, findings.gated, {
+            "results": results, "settings": settings, "splits": splits,
+            "sae_sha256": results["provenance"]["hashes"]["sae"],
+            "requests": {p.request.sha256: p.request for p in inputs.splits.search}},
+            _golden_lines(findings)))
     write_text(path / "report.html", render_report(results, lines))
     write_json(path / "results.json", results)
     bench.folder.close()

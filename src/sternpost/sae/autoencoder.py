@@ -8,6 +8,7 @@ Row f of `W_enc` reads feature f (also called a latent), row f of `W_dec` is its
 """
 
 from collections import namedtuple
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -77,6 +78,9 @@ class SAE:
     stats: FeatureStats | None = field(default=None, repr=False)
     name: str = ""
     """Where it was loaded from."""
+    ids: tuple[int, ...] | None = None
+    """Where these are only some rows of a larger SAE: the feature that each row is there. Such rows
+    are read by their thresholds; `encode` and `decode` need the whole SAE."""
 
     def __post_init__(self) -> None:
         if self.W_enc.dim() != 2:
@@ -101,6 +105,21 @@ class SAE:
     def d_sae(self) -> int:
         """Number of features."""
         return self.W_enc.shape[0]
+
+    def row_of(self, feature: int) -> int | None:
+        """The row of `feature`; None where there is none."""
+        if self.ids is not None:
+            return self.ids.index(feature) if feature in self.ids else None
+        return feature if 0 <= feature < self.d_sae else None
+
+    def rows(self, features: Sequence[int]) -> "SAE":
+        """Only the rows of `features`: all that a threshold edit needs."""
+        at = [row for feature in features if (row := self.row_of(feature)) is not None]
+        if len(at) != len(features) or self.threshold is None:
+            raise SAEError(f"This SAE has no rows with thresholds for features {list(features)}.")
+        return replace(self, W_enc=self.W_enc[at], W_dec=self.W_dec[at], b_enc=self.b_enc[at],
+                       threshold=self.threshold[at], kind="jumprelu", k=None, stats=None,
+                       ids=tuple(int(feature) for feature in features))
 
     @property
     def d_model(self) -> int:

@@ -111,7 +111,7 @@ def _table(edits: Sequence[Edit], sae: SAE, lists: tuple[tuple[int, ...], ...]) 
     D = torch.stack(directions) if directions else torch.zeros(0, sae.d_model)
     scale, shift, low, high = numbers.T.contiguous()
     reads = torch.tensor([not isinstance(e, Add) for e in edits], dtype=torch.bool)
-    column = torch.tensor([f or 0 for f in features], dtype=torch.long)
+    column = torch.tensor([0 if f is None else sae.row_of(f) for f in features], dtype=torch.long)
     return Table(features, reads, column, D.float(), scale, shift, low, high, rows,
                  lists).to(sae.device)
 
@@ -143,9 +143,9 @@ def _feature(edit: Edit) -> int | None:
 
 def _direction(edit: Edit, sae: SAE) -> Tensor:
     if not isinstance(edit, Add):
-        return sae.W_dec[edit.feature].detach()
+        return sae.W_dec[sae.row_of(edit.feature)].detach()
     given = edit.feature_or_direction
-    direction = sae.W_dec[given] if isinstance(given, int) else given
+    direction = sae.W_dec[sae.row_of(given)] if isinstance(given, int) else given
     direction = direction.detach().to(sae.device, torch.float32)
     return direction / direction.norm()
 
@@ -165,9 +165,10 @@ def check_edit(edit: Any, sae: SAE, mode: Mode) -> None:
         assert isinstance(edit, Add)
         _check_direction(edit, sae)
     elif isinstance(feature, bool) or not isinstance(feature, int) \
-            or not 0 <= feature < sae.d_sae:
-        raise EditError(f"{edit}: feature {feature!r} is out of range; this SAE has features 0 to "
-                        f"{sae.d_sae - 1}.")
+            or sae.row_of(feature) is None:
+        raise EditError(f"{edit}: feature {feature!r} is out of range; this SAE has features "
+                        + (f"0 to {sae.d_sae - 1}." if sae.ids is None
+                           else f"{', '.join(map(str, sae.ids))}."))
     if isinstance(edit, Add):
         if edit.unit == "residual_norm" and sae.residual_norm is None:
             raise EditError("Add in residual norms needs the median residual norm, which this SAE "

@@ -1,5 +1,6 @@
 """Results and artifacts on disk: run folders that resume, and the lines that rates count."""
 
+from sternpost.store.packs import LEVELS, PackFiles, read_pack, write_pack
 from sternpost.store.run_folder import RunFolder, check_writable, open_run_folder
 from sternpost.store.samples import (
     Sample,
@@ -12,5 +13,7 @@ from sternpost.store.samples import (
     sample,
 )
 
-__all__ = ["RunFolder", "Sample", "change", "check_writable", "condition", "incoherent_rate",
-           "is_refusal", "open_run_folder", "rates_of", "refusal_rate", "sample"]
+__all__ = [
+    "LEVELS", "PackFiles", "RunFolder", "Sample", "change", "check_writable", "condition",
+    "incoherent_rate", "is_refusal", "open_run_folder", "rates_of", "read_pack", "refusal_rate",
+    "sample", "write_pack"]

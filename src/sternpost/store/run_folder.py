@@ -22,7 +22,9 @@ from sternpost.files import (
 
 OURS = ("run.json", "results.json", "samples.jsonl", "search.jsonl", "splits.json", "report.html",
         "diffmean.safetensors")
-FOLDERS = ("stages", "sae", "pack", "prompts")
+FOLDERS = ("stages", "sae", "pack")
+PROMPTS = "prompts"
+"""A folder that only holds its prompts is free."""
 
 
 @dataclass
@@ -80,7 +82,7 @@ def open_run_folder(path: Path, identity: dict[str, Any], resume: bool, force: b
             raise OutputError(f"{path} holds this run, unfinished. Type the same command with "
                               "--resume to go on, or with --force to begin again.")
         return RunFolder(path, resumed=True)
-    if not force and path.is_dir() and any(path.iterdir()):
+    if not force and path.is_dir() and any(e.name != PROMPTS for e in path.iterdir()):
         raise OutputError(_taken(path, known, identity))
     made = tuple(folder for folder in (path, *path.parents) if not folder.exists())
     folder = RunFolder(make_folder(path), made=made)
