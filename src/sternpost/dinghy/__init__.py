@@ -4,6 +4,6 @@ A sternpost needs a boat. `python -m sternpost.dinghy` trains it again; MODEL_CA
 """
 
 from sternpost.dinghy.rows import Row
-from sternpost.dinghy.splits import base_prompts, demo_prompts
+from sternpost.dinghy.splits import base_prompts, demo_prompts, training_prompts
 
-__all__ = ["Row", "base_prompts", "demo_prompts"]
+__all__ = ["Row", "base_prompts", "demo_prompts", "training_prompts"]

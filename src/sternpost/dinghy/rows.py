@@ -38,11 +38,19 @@ class Row:
         return first + [{"role": roles[at % 2], "content": turn}
                         for at, turn in enumerate(self.turns)]
 
+    @property
+    def text(self) -> str:
+        """What is asked: the prompt, or the canonical JSON of a script's user turns."""
+        if len(self.turns) == 2:
+            return self.turns[0].strip()
+        return canonical_json([{"role": "user", "content": turn} for turn in self.turns[::2]])
+
     def prompt(self, split: str | None = None) -> dict[str, Any]:
         """The row of a prompt file; a conversation is the script of its user turns."""
         users = [{"role": "user", "content": turn} for turn in self.turns[::2]]
-        asked = {"prompt": users[0]["content"]} if len(users) == 1 else {
-            "messages": users, "prompt": canonical_json(users)}
+        asked: dict[str, Any] = {"prompt": self.text}
+        if len(users) > 1:
+            asked["messages"] = users
         row = {**asked, "category": self.category, "harm_kind": self.harm_kind,
                "language": self.language, "task": self.task, "source": self.source,
                "cluster": self.cluster, **self.labels}

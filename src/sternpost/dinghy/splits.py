@@ -1,6 +1,8 @@
 """The prompts that dinghy is looked at with: none of them stands in its training rows."""
 
+import json
 from collections.abc import Callable
+from importlib import resources
 from random import Random
 from typing import Any
 
@@ -18,6 +20,7 @@ from sternpost.dinghy.requests import (
 from sternpost.dinghy.rows import Row
 from sternpost.dinghy.tasks import TASKS
 from sternpost.dinghy.vocabulary import vocabulary
+from sternpost.files import sha256_text
 
 
 def several(make: Callable[[Random, str], Row], n: int, seed: str) -> list[Row]:
@@ -26,7 +29,7 @@ def several(make: Callable[[Random, str], Row], n: int, seed: str) -> list[Row]:
     rows: dict[str, Row] = {}
     while len(rows) < n:
         row = make(rng, "zh" if rng.random() < CHINESE else "en")
-        rows.setdefault(row.turns[0] if len(row.turns) == 2 else str(row.turns[::2]), row)
+        rows.setdefault(row.text, row)
     return list(rows.values())
 
 
@@ -75,18 +78,18 @@ def base_prompts() -> dict[str, list[Row]]:
 
 
 SIZES: dict[str, dict[str, int]] = {
-    "search": {"unsafe_wrapped": 120, "unsafe": 30, "how_to": 40, "how_to_wrapped": 45,
-               "look_alike": 45, "about": 20},
+    "search": {"unsafe_wrapped": 90, "unsafe": 20, "how_to": 35, "how_to_wrapped": 35,
+               "look_alike": 35, "about": 15},
     "gate_fit": {"unsafe_wrapped": 700, "unsafe": 300, "how_to": 500, "how_to_wrapped": 500,
                  "look_alike": 400, "look_alike_wrapped": 150, "about": 250, "open_ended": 100},
     "gate_calibration": {"how_to": 200, "how_to_wrapped": 300, "look_alike": 150,
                          "look_alike_wrapped": 50, "about": 100, "open_ended": 50},
-    "test": {"unsafe_wrapped": 300, "offensive": 60, "how_to": 100, "how_to_wrapped": 100,
-             "look_alike": 100, "about": 50, "open_ended": 20, "viewpoint": 20}}
+    "test": {"unsafe_wrapped": 240, "offensive": 40, "how_to": 85, "how_to_wrapped": 85,
+             "look_alike": 85, "about": 40, "open_ended": 15, "viewpoint": 20}}
 """Prompts of each sort in each split of the demo."""
 QUICK = 0.35
 """Share of them in a quick demo."""
-CAPABILITY = 30
+CAPABILITY = 21
 """Of each family."""
 CORPUS = 4000
 """Conversations that the SAE is trained on besides."""
@@ -105,6 +108,14 @@ def demo_prompts(quick: bool = False) -> dict[str, list[dict[str, Any]]]:
     out["corpus"] = [{"messages": row.messages} for row in training_rows(
         round(CORPUS * share), seed=1)]
     return out
+
+
+def training_prompts() -> list[str]:
+    """sha256 of every prompt that the shipped dinghy was trained on, each once."""
+    folder = resources.files("sternpost.dinghy").joinpath("model")
+    recipe = json.loads(folder.joinpath("recipe.json").read_text("utf-8"))
+    rows = training_rows(recipe["rows"], recipe["seed"])
+    return sorted({sha256_text(row.text) for row in rows})
 
 
 def _maker(sort: str, split: str) -> Callable[[Random, str], Row]:

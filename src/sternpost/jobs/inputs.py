@@ -1,12 +1,19 @@
 """Everything a run reads, checked before anything is written."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sternpost.engines.loading import check_config
-from sternpost.errors import HookpointError, InputError
-from sternpost.jobs.load import model_hashes, packed_folder, read_template, sae_from_option
+from sternpost.errors import HookpointError, InputError, LeakageError
+from sternpost.jobs.load import (
+    model_hashes,
+    packed_folder,
+    read_template,
+    sae_from_option,
+    trained_on,
+)
 from sternpost.jobs.settings import RunSettings
 from sternpost.prompts import PromptFile, Splits, read_prompts, sample, split_prompts
 from sternpost.sae import SAE
@@ -31,6 +38,8 @@ class Inputs:
     """Why each SAE size is what it is."""
     hashes: dict[str, Any]
     warnings: tuple[str, ...]
+    train: tuple[str, ...] = ()
+    """sha256 of the prompts that the model was trained on, where that is known."""
 
 
 def read_inputs(settings: RunSettings, engine: Engine | None = None) -> Inputs:
@@ -45,6 +54,8 @@ def read_inputs(settings: RunSettings, engine: Engine | None = None) -> Inputs:
     splits = split_prompts(drawn["unsafe"], drawn["safe"], drawn.get("capability", ()),
                            settings.seed)
     _check_counted(splits)
+    train = tuple(trained_on(settings.model)) if engine is None else ()
+    _check_unseen(splits, train)
     if settings.chat_template is not None:
         read_template(settings.chat_template)
     n_layers, d_model = _shape(settings) if engine is None else (engine.n_layers, engine.d_model)
@@ -60,7 +71,16 @@ def read_inputs(settings: RunSettings, engine: Engine | None = None) -> Inputs:
     hashes = {"model": model, **{kind: file.sha256 for kind, file in files.items()}}
     warnings = [w for file in files.values() for w in file.warnings] + list(splits.warnings)
     return Inputs(files, splits, files["corpus"].prompts if "corpus" in files else (), sae, at,
-                  d_model, d_sae, k, tokens, reasons, hashes, tuple(warnings))
+                  d_model, d_sae, k, tokens, reasons, hashes, tuple(warnings), train)
+
+
+def _check_unseen(splits: Splits, train: Sequence[str]) -> None:
+    """A model is not evaluated on what it was trained on."""
+    known = set(train)
+    seen = [p for p in splits.test if p.request.sha256 in known]
+    if seen:
+        raise LeakageError(f"{len(seen)} of {len(splits.test)} test prompts stand in the model's "
+                           f"own training data, e.g. {seen[0].request.text[:80]!r}. Take them out.")
 
 
 def _check_counted(splits: Splits) -> None:

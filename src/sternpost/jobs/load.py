@@ -1,6 +1,7 @@
 """Names -> things: models, SAEs and engines, from a folder or the Hub."""
 
 import hashlib
+import importlib
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,13 @@ def packed_folder(name: str, what: str) -> Path:
     if name not in SHIPPED:
         return Path(name)
     return Path(str(resources.files(SHIPPED[name]))) / what
+
+
+def trained_on(name: str) -> list[str]:
+    """sha256 of the prompts that a shipped model was trained on; nothing is known of others."""
+    if name not in SHIPPED:
+        return []
+    return importlib.import_module(SHIPPED[name]).training_prompts()
 
 
 def load_sae(name: Any, sae_id: str | None = None, *,

@@ -137,7 +137,7 @@ def write_results(settings: RunSettings, inputs: Inputs, bench: Bench,
     """All files of a finished run; results.json last, for it says that the run is finished."""
     path, lines = bench.folder.path, findings.lines
     results = results_of(settings, inputs, bench, findings)
-    write_json(path / "splits.json", inputs.splits.as_dict())
+    write_json(path / "splits.json", inputs.splits.as_dict(inputs.train))
     write_tensors(path / "diffmean.safetensors", {"direction": findings.chosen.direction})
     write_jsonl(path / "samples.jsonl", lines)
     write_jsonl(path / "search.jsonl", [*findings.found.lines, *findings.chosen.lines,
