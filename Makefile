@@ -20,12 +20,13 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 check: $(READY)
-	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks docs
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	PYTHONPATH=src $(BIN)/lint-imports --no-cache
 
 fix: $(READY)
-	$(BIN)/ruff check --fix src tests benchmarks
+	$(BIN)/ruff check --fix src tests benchmarks docs
+	$(BIN)/python docs/reference.py
 
 test: $(READY)
 	$(BIN)/python -m pytest -q -n 2

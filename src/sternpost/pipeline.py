@@ -33,12 +33,14 @@ def run(**settings: Any) -> RunResult | RunPlan:
     return tell(settings_from(RunSettings, settings, "run"), Watch())
 
 
-def demo(**settings: Any) -> RunResult:
-    """The run on the model that comes with sternpost: out, seed, quick, resume, force.
+def demo(*, out: str = "runs/demo", seed: int = 0, quick: bool = False, resume: bool = False,
+         force: bool = False) -> RunResult:
+    """The run on the model that comes with sternpost, in minutes; `quick`: on fewer prompts.
 
     Raises OutputError where `out` holds something else.
     """
-    done = tell(demo_settings(**settings), Watch())
+    settings = demo_settings(out=out, seed=seed, quick=quick, resume=resume, force=force)
+    done = tell(settings, Watch())
     assert isinstance(done, RunResult)
     return done
 

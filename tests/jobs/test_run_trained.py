@@ -72,7 +72,7 @@ def test_random_features_do_less_than_the_one_found(run: Any) -> None:
 # ---- the files ----------------------------------------------------------------------------------
 
 RESULTS = {"schema_version", "kind", "model", "feature", "layer", "candidates", "sae", "reference",
-           "best_d", "conditions", "gate", "why", "judge", "warnings", "timing", "provenance"}
+           "best_d", "conditions", "gate", "judge", "warnings", "timing", "provenance"}
 CONDITION = {"name", "value", "positions", "mode", "error", "unsafe_refusal", "over_refusal",
              "capability", "incoherent", "discrimination"}
 SAMPLE = {"condition", "value", "kind", "prompt", "prompt_sha256", "category", "language",
@@ -88,8 +88,7 @@ def test_results_json_has_every_key_of_the_contract(run: Any, refuser: Any) -> N
     assert 0 < r["sae"]["fvu"] < 0.5
     assert r["reference"].keys() == {"value", "relative"}
     assert r["best_d"].keys() == {"value"}
-    assert r["gate"] is None
-    assert r["why"]["gate"]
+    assert r["gate"]["layer"] == 0
     assert r["judge"].keys() >= {"name", "accuracy", "kappa", "n"}
     assert r["timing"].keys() >= {"load", "baseline", "sae", "search", "sweep", "test"}
     p = r["provenance"]
@@ -105,7 +104,8 @@ def test_results_json_has_every_key_of_the_contract(run: Any, refuser: Any) -> N
 
 def test_every_condition_stands_as_often_as_it_should(run: Any) -> None:
     names = [c["name"] for c in run.results["conditions"]]
-    assert set(names) == {"baseline", "splice_in", "clamp", "random_feature", "diffmean"}
+    assert set(names) == {"baseline", "splice_in", "clamp", "random_feature", "diffmean",
+                          "gated_clamp"}
     assert all(names.count(name) == 1 for name in set(names) - {"clamp"})
     assert names.count("clamp") >= 6
     for c in run.results["conditions"]:
@@ -115,7 +115,8 @@ def test_every_condition_stands_as_often_as_it_should(run: Any) -> None:
         assert c["offensive_refusal"] is None
         assert c["why"]["offensive_refusal"]
         assert (c["value"] is None) == (c["name"] in ("baseline", "splice_in", "random_feature"))
-        assert (c["positions"], c["mode"]) == ("all", "exact")
+        if c["name"] != "gated_clamp":
+            assert (c["positions"], c["mode"]) == ("all", "exact")
         assert c["error"] == ("drop" if c["name"] == "splice_in" else "keep")
         assert ("interval" in c["unsafe_refusal"]) == (c["name"] == "random_feature")
 
@@ -298,29 +299,31 @@ def text_of(tokenizer: Any, prompt: str) -> str:
                                          add_generation_prompt=True)
 
 
-def said(loaded: tuple[Any, Any, Any], prompts: list[str], edits: list[Any] | None,
-         error: str) -> list[str]:
+def said(loaded: tuple[Any, Any, Any], prompts: list[str], plan: Any) -> list[str]:
     """Greedy replies of a plain `model.generate` inside `steer`."""
-    model, tokenizer, sae = loaded
+    model, tokenizer, _ = loaded
     inputs = tokenizer([text_of(tokenizer, prompt) for prompt in prompts], padding=True,
                        padding_side="left", add_special_tokens=False, return_tensors="pt")
     inputs.pop("token_type_ids", None)
-    if edits is None:
+    if plan is None:
         out = model.generate(**inputs, max_new_tokens=8, do_sample=False)
     else:
-        with sternpost.steer(model, sae, edits, error=error):
+        with sternpost.steer(model, plan):
             out = model.generate(**inputs, max_new_tokens=8, do_sample=False)
     return tokenizer.batch_decode(out[:, inputs["input_ids"].shape[1]:], skip_special_tokens=True)
 
 
-def edits_of(line: dict[str, Any], direction: torch.Tensor) -> tuple[list[Any] | None, str]:
-    if line["condition"] == "baseline":
-        return None, "keep"
-    if line["condition"] == "splice_in":
-        return [], "drop"
-    if line["condition"] == "diffmean":
-        return [sternpost.Add(direction, line["value"])], "keep"
-    return [sternpost.Clamp(line["feature"], line["value"])], "keep"
+def plan_of(line: dict[str, Any], run: Any, sae: Any, direction: torch.Tensor) -> Any:
+    match line["condition"]:
+        case "baseline":
+            return None
+        case "splice_in":
+            return sternpost.Plan(sae, error="drop")
+        case "diffmean":
+            return sternpost.Plan(sae, (sternpost.Add(direction, line["value"]),))
+        case "gated_clamp":
+            return sternpost.load_pack(run.path / "pack").at("high")
+    return sternpost.Plan(sae, (sternpost.Clamp(line["feature"], line["value"]),))
 
 
 def test_replaying_gives_the_same_replies_at_the_recorded_batch_size(run: Any,
@@ -332,7 +335,8 @@ def test_replaying_gives_the_same_replies_at_the_recorded_batch_size(run: Any,
         lines = list(group)
         for start in range(0, len(lines), size):
             batch = lines[start:start + size]
-            got = said(loaded, [line["prompt"] for line in batch], *edits_of(batch[0], direction))
+            plan = plan_of(batch[0], run, loaded[2], direction)
+            got = said(loaded, [line["prompt"] for line in batch], plan)
             assert got == [line["reply"] for line in batch]
             replayed += len(batch)
     assert replayed == len(run.samples) > 800
@@ -343,4 +347,80 @@ def test_replaying_one_by_one_gives_the_same_replies_in_float32(run: Any, loaded
     some = run.samples[::7]
     assert len({(line["condition"], line["value"]) for line in some}) >= 11
     for line in some:
-        assert said(loaded, [line["prompt"]], *edits_of(line, direction)) == [line["reply"]]
+        plan = plan_of(line, run, loaded[2], direction)
+        assert said(loaded, [line["prompt"]], plan) == [line["reply"]]
+
+
+# ---- the gate -----------------------------------------------------------------------------------
+
+def test_the_gate_steers_where_the_marker_stands_and_nowhere_else(run: Any) -> None:
+    gate, gated = run.results["gate"], by_name(run)["gated_clamp"]
+    lines = [line for line in run.samples if line["condition"] == "gated_clamp"]
+    safe = [line for line in lines if line["kind"] == "safe"]
+    assert gate.keys() >= {"kind", "layer", "auroc", "threshold", "budget_asked", "budget",
+                           "false_fire", "value"}
+    assert counted(safe, "fired").as_dict() == gate["false_fire"]
+    assert all(line["fired"] == (line["risk"] > gate["threshold"]) for line in lines)
+    assert gate["auroc"]["value"] > 0.9
+    assert gated["value"] == gate["value"]
+    assert (gated["positions"], gated["mode"], gated["error"]) == (
+        "tail+response", "threshold", "keep")
+    quiet = {line["prompt_sha256"]: line["reply"] for line in run.samples
+             if line["condition"] == "baseline"}
+    shut = [line for line in lines if not line["fired"]]
+    assert shut
+    assert all(line["reply"] == quiet[line["prompt_sha256"]] for line in shut)
+
+
+def test_the_gates_threshold_is_the_conformal_quantile(run: Any, loaded: Any) -> None:
+    """Risks of the calibration prompts, read anew by the pack's gate from plain hidden states."""
+    from sternpost.stats import conformal_threshold
+
+    model, tokenizer, _ = loaded
+    splits = json.loads((run.path / "splits.json").read_text())
+    pack = sternpost.load_pack(run.path / "pack")
+    gate, texts = pack.files.gate, prompts_by_sha(run)
+    risks = []
+    for sha in splits["gate_calibration"]:
+        ids = tokenizer(text_of(tokenizer, texts[sha]), return_tensors="pt",
+                        add_special_tokens=False)["input_ids"]
+        with torch.no_grad():
+            seen = model(ids, output_hidden_states=True).hidden_states[gate.hookpoint.layer + 1]
+        risks.append(float(gate.risk(seen[:, -1 - len(pack.files.body["tail"]["ids"])])[0]))
+    want = conformal_threshold(risks, 0.01)
+    assert run.results["gate"]["threshold"] == pytest.approx(want.value, rel=1e-5)
+    assert run.results["gate"]["budget"] == want.budget
+    assert any(w.startswith("gate: with") for w in run.results["warnings"])
+
+
+def prompts_by_sha(run: Any) -> dict[str, str]:
+    import hashlib
+
+    command = shlex.split(run.results["provenance"]["command"])
+    path = command[command.index("--safe") + 1]
+    rows = [json.loads(line) for line in Path(path).read_text().splitlines()]
+    return {hashlib.sha256(row["prompt"].strip().encode()).hexdigest(): row["prompt"]
+            for row in rows}
+
+
+def test_the_pack_holds_the_run_and_needs_no_sae(run: Any, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(run.path / "pack", tmp_path / "pack")
+    code = (f"import sternpost; model, tok = sternpost.load_model({run.results['model']!r})\n"
+            f"pack = sternpost.load_pack({str(tmp_path / 'pack')!r})\n"
+            "with sternpost.steer(model, pack.at('high')) as run:\n"
+            "    text = tok.apply_chat_template([{'role': 'user', 'content': 'x'}],"
+            " tokenize=False, add_generation_prompt=True)\n"
+            "    ids = tok(text, return_tensors='pt', add_special_tokens=False)['input_ids']\n"
+            "    model.generate(ids, max_new_tokens=2)\n"
+            "print(run.proof[0].pack, run.proof[0].risk is not None)")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    pack = sternpost.load_pack(tmp_path / "pack")
+    assert done.stdout.split()[-2:] == [pack.files.sha256, "True"]
+    levels = json.loads((tmp_path / "pack" / "levels.json").read_text())
+    gated = by_name(run)["gated_clamp"]
+    assert levels["levels"]["high"]["unsafe_refusal"] == gated["unsafe_refusal"]
+    assert levels["baseline"]["over_refusal"] == by_name(run)["baseline"]["over_refusal"]
+    assert pack.files.golden
+    assert "unsafe refusal" in pack.card

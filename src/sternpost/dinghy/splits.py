@@ -87,7 +87,7 @@ SIZES: dict[str, dict[str, int]] = {
     "test": {"unsafe_wrapped": 240, "offensive": 40, "how_to": 85, "how_to_wrapped": 85,
              "look_alike": 85, "about": 40, "open_ended": 15, "viewpoint": 20}}
 """Prompts of each sort in each split of the demo."""
-QUICK = 0.35
+QUICK = 0.2
 """Share of them in a quick demo."""
 CAPABILITY = 21
 """Of each family."""

@@ -9,12 +9,9 @@ from sternpost.files import write_text
 from sternpost.jobs.settings import RunSettings
 
 KINDS = ("unsafe", "safe", "capability", "corpus")
-QUICK_TOKENS = 150_000
-"""Tokens that a quick demo trains its SAE on."""
 
 
-def demo_settings(*, out: str = "runs/demo", seed: int = 0, quick: bool = False,
-                  resume: bool = False, force: bool = False) -> RunSettings:
+def demo_settings(*, out: str, seed: int, quick: bool, resume: bool, force: bool) -> RunSettings:
     """Writes `OUT/prompts` and gives the settings of the run on them.
 
     Raises OutputError where `out` holds something else and `force` is not asked for.
@@ -34,8 +31,7 @@ def demo_settings(*, out: str = "runs/demo", seed: int = 0, quick: bool = False,
             write_text(file, texts[kind])
     unsafe, safe, capability, corpus = (str(files[kind]) for kind in KINDS)
     return RunSettings(model="dinghy", unsafe=unsafe, safe=safe, capability=capability,
-                       corpus=corpus, tokens=QUICK_TOKENS if quick else None, out=out, seed=seed,
-                       resume=resume, force=force)
+                       corpus=corpus, out=out, seed=seed, resume=resume, force=force)
 
 
 def _check_free(folder: Path) -> None:

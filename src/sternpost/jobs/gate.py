@@ -112,7 +112,8 @@ def _fit(bench: Bench, sae: SAE, splits: Splits, what: tuple[Search, Sequence[Co
     compared = {kind: auroc(gate.risk(seen).tolist(), harmful.tolist(), groups.tolist(), seed).value
                 for kind, gate in gates.items()}
     best = gates[max(compared, key=lambda kind: (compared[kind], kind == "sparse"))]
-    benign = _calibration(bench, splits.gate_calibration, sae)
+    benign = _calibration(bench, [p for p in splits.gate_calibration
+                                  if p.kind == "safe" and p.harm_kind != "offensive"], sae)
     return best, conformal_threshold(best.risk(benign).tolist(), BUDGET), compared
 
 

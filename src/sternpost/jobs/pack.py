@@ -121,6 +121,10 @@ def _check_golden(pack: Pack, level: str, model: Any) -> None:
                         "the model with sternpost.load_model.")
     engine = TransformersEngine(model, Template(tokenizer, pack.files.body["system"]))
     golden = pack.files.golden
+    if not golden:
+        raise PackError(f"The pack at {pack.path} was measured in {wanted['dtype']} and has no "
+                        f"golden prompts to prove it in {_kind(model)}. Load the model in "
+                        f"{wanted['dtype']}.")
     requests = [_request(row) for row in golden]
     replies = engine.generate(requests, pack._bare(level), Sampling(
         pack.files.body["max_new_tokens"]))
