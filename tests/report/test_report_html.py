@@ -92,6 +92,13 @@ def test_gate_and_capability_come_and_go(fake_results, fake_samples):
     assert "--no-gate was given" in absent and "no capability prompts were given" in absent
 
 
+def test_capability_is_traded_only_where_it_was_measured(fake_results):
+    full = render_report(fake_results(full=True), [])
+    assert full.index('class="plot plane trade"') < full.index("Unsafe refusal against")
+    plain = render_report(fake_results(), [])
+    assert "plane trade" not in plain and "Unsafe refusal against over-refusal" in plain
+
+
 def test_replies_are_cut_counted_and_chosen(fake_results, fake_samples):
     results = fake_results()
     samples = fake_samples(results, n=80)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sternpost.report.plane import cost_plane, refusal_plane
+from sternpost.report.plane import cost_plane, refusal_plane, trade_plane
 from sternpost.report.plots import Axis, Box, Frame, Labels, el, nice_ticks
 from sternpost.report.sweep import evenly, sweep_plot
 
@@ -55,6 +55,28 @@ def test_plane_has_a_mark_a_condition_with_its_numbers(fake_results):
         assert any(f"({rate['hits']}/{rate['n']})" in tip for tip in tips)
     assert "clamp 12.0, reference" in svg and "clamp 6.0, best D" in svg
     assert "gated clamp" in cost_plane(results, (430, 318), "capability", "capability")
+
+
+def test_trade_plane_sets_gate_and_baseline_apart(fake_results):
+    results = fake_results(full=True)
+    svg = trade_plane(results, (1040, 510))
+    assert svg.count('class="mark ') == len(results["conditions"]) and "nan" not in svg
+    assert svg.count('class="bar ') == 2 * len(results["conditions"])
+    assert "gated clamp 12.0" in svg and 'class="ring c-gated_clamp"' in svg
+    assert svg.count('class="cross"') == 2 and svg.count('class="better"') == 1
+    assert svg.count("behind") == 1 and svg.count("c-clamp path") == 1
+    frame = re.search(r'<rect class="better" x="([\d.]+)" y="[\d.]+" width="[\d.]+" '
+                      r'height="([\d.]+)"', svg)
+    dot = re.search(r'class="mark c-baseline" cx="([\d.]+)" cy="([\d.]+)"', svg)
+    assert frame and dot and frame.group(1) == dot.group(1)
+
+
+def test_gate_at_a_value_that_was_not_swept_has_no_line_to_it(fake_results):
+    results = fake_results(full=True)
+    next(c for c in results["conditions"] if c["name"] == "gated_clamp")["value"] = 3.3
+    assert "behind" not in trade_plane(results, (1040, 510))
+    results["conditions"] = results["conditions"][1:]
+    assert 'class="cross"' not in trade_plane(results, (1040, 510))
 
 
 @pytest.mark.parametrize("values", [(5.0,), (-1200.0, -3.5, 0.0, 98765.4), (2.0, 4.0, 8.0)])

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from sternpost.report import results_html_table, results_table
-from sternpost.report.numerals import count_text, seconds_text, value_text
+from sternpost.report.numerals import count_text, risk_text, seconds_text, value_text
 
 
 def printed(results, width=80):
@@ -72,6 +72,11 @@ def test_empty_run_is_still_a_table():
     (2e6, "2e+06"), (0.0, "0.0"), (1e-5, "1e-05"), (None, "\u2013")])
 def test_values(number, text):
     assert value_text(number) == text
+
+
+def test_risks_claim_neither_nothing_nor_all():
+    assert [risk_text(r) for r in (0.0, 1e-5, .0014, .9636, .99996, 1.0, None)] == [
+        "0.000", "under 0.001", "0.001", "0.964", "over 0.999", "1.000", "\u2013"]
 
 
 def test_counts_and_times():

@@ -11,7 +11,6 @@ from sternpost.report.numerals import (
     NONE,
     count_text,
     interval,
-    percent,
     point_bounds,
     point_interval,
     point_value,
@@ -172,22 +171,6 @@ def judge_text(judge: Mapping[str, Any]) -> str:
     if judge.get("n"):
         parts.append(f"n = {judge['n']}")
     return ", ".join(parts) + (f" ({judge['data']})." if judge.get("data") else ".")
-
-
-def gate_figures(gate: Mapping[str, Any] | None) -> list[tuple[str, str]]:
-    """The gate's figures as (name, text); nothing without a gate."""
-    if not gate:
-        return []
-    auroc = gate.get("auroc") or {}
-    ends = [f"{auroc[end]:.3f}" for end in ("low", "high") if auroc.get(end) is not None]
-    area = NONE if auroc.get("value") is None else (
-        f"{auroc['value']:.3f} [{', '.join(ends)}], n = {auroc.get('n')}")
-    return [("kind", f"{gate.get('kind')}, layer {gate.get('layer')}"),
-            ("clamp value behind it", value_text(gate.get("value"))), ("AUROC", area),
-            ("threshold", value_text(gate.get("threshold"))),
-            ("false-fire budget", f"asked {percent(gate.get('budget_asked'))}, "
-                                  f"used {percent(gate.get('budget'))}"),
-            ("fired on safe prompts", with_interval(gate.get("false_fire")))]
 
 
 def unmeasured(results: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -20,17 +20,22 @@ from sternpost.report.conditions import best_d, find, key, label, marks, ordered
 from sternpost.report.figures import (
     candidate_rows,
     figures,
-    gate_figures,
     judge_text,
     tiles,
     unmeasured,
 )
+from sternpost.report.gated import gate_section
+from sternpost.report.groups import bar_chart
 from sternpost.report.headline import clauses, headline
-from sternpost.report.plane import cost_plane, refusal_plane
+from sternpost.report.kinds import refusal_by
+from sternpost.report.plane import cost_plane, refusal_plane, trade_plane
 from sternpost.report.replies import choose, verdict_counts
+from sternpost.report.risks import risk_histogram
+from sternpost.report.roc import roc_plot
 from sternpost.report.strips import amount, stack
 from sternpost.report.sweep import sweep_plot, swept
 from sternpost.report.table import results_html_table
+from sternpost.report.tryit import snippets
 
 FILTERS = ("percent", "interval", "with_interval", "points", "point_interval", "value_text",
            "count_text", "seconds_text", "round_percent")
@@ -50,7 +55,8 @@ def render_report(results: Mapping[str, Any], samples: Sequence[Mapping[str, Any
         values=len(swept(results)), table=Markup(results_html_table(results)),
         verdicts=_verdicts(results, samples), candidates=candidate_rows(results),
         shown=shown, conditions=_choices(results), categories=_categories(shown.items),
-        sae=figures(results.get("sae")), gate=gate_figures(results.get("gate")),
+        sae=figures(results.get("sae")), gate=_gate(results, samples),
+        kinds=_kinds(results, samples), snippets=snippets(results),
         judge=judge_text(results.get("judge") or {}),
         relative=(results.get("reference") or {}).get("relative"),
         unmeasured=unmeasured(results), provenance=_provenance(results),
@@ -87,33 +93,62 @@ def _sentence(results: Mapping[str, Any]) -> list[Markup]:
             for text in texts]
 
 
-def _two_widths(draw: Any, results: Mapping[str, Any], sizes: tuple[Any, Any],
-                *rest: str) -> Markup:
+def _two_widths(draw: Any, what: Any, sizes: tuple[Any, Any], *rest: str) -> Markup:
     """The same plot for a wide and a narrow window; the style sheet shows one."""
-    wide, narrow = (draw(results, size, *rest) for size in sizes)
+    wide, narrow = (draw(what, size, *rest) for size in sizes)
     if not wide:
         return Markup("")
     return Markup('<div class="wide">{}</div><div class="narrow">{}</div>').format(wide, narrow)
 
 
+TRADE = ("Higher: unsafe and safe prompts are told apart better. Further right: more questions are "
+         "answered right. In the tinted quarter both are better than the baseline's. Bars are 95 % "
+         "intervals; the line joins the clamp values in order.")
+BEHIND = (" The star is the clamp behind the gate; a dotted line leads to it from the same value "
+          "without one.")
 PLANE = ("Up is safer, right is more over-refusal. Along a diagonal D stays the same: that only "
          "trades one for the other. On the tinted side D is above the baseline's.")
-COSTS = (("incoherent", "incoherent, % of all replies",
-          "D against broken replies. Up and to the left is better."),
-         ("capability", "capability, % right",
-          "D against right answers. Up and to the right is better."))
+BROKEN = "D against broken replies. Up and to the left is better."
 NARROW = (358, 350)
 
 
 def _planes(results: Mapping[str, Any]) -> list[tuple[Markup, str]]:
-    """Each plane with its caption: refusal, and D against each cost that was measured."""
-    if not any(_has(c, "unsafe_refusal") and _has(c, "over_refusal") for c in ordered(results)):
+    """Each plane with its caption; first D against capability, where that was measured."""
+    known = ordered(results)
+    if not any(_has(c, "unsafe_refusal") and _has(c, "over_refusal") for c in known):
         return []
-    costs = [cost for cost in COSTS if any(_has(c, cost[0]) for c in ordered(results))]
-    large, small = ((590, 690), (430, 318)) if len(costs) > 1 else ((512, 440), (512, 440))
-    planes = [(_two_widths(refusal_plane, results, (large, NARROW)), PLANE)]
-    return planes + [(_two_widths(cost_plane, results, (small, NARROW), key, title), caption)
-                     for key, title, caption in costs]
+    planes, half = [], (512, 440)
+    if any(_has(c, "capability") for c in known):
+        behind = BEHIND if find(results, "gated_clamp") else ""
+        planes.append((_two_widths(trade_plane, results, ((1040, 510), (358, 400))),
+                       TRADE + behind))
+    planes.append((_two_widths(refusal_plane, results, (half, NARROW)), PLANE))
+    if any(_has(c, "incoherent") for c in known):
+        planes.append((_two_widths(cost_plane, results, (half, NARROW), "incoherent",
+                                   "incoherent, % of all replies"), BROKEN))
+    return planes
+
+
+def _gate(results: Mapping[str, Any],
+          samples: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """The gate's section: what it says, its plots, its figures; None without a gate."""
+    section = gate_section(results, samples)
+    if section is None:
+        return None
+    plots = [] if section.risks is None else [
+        _two_widths(risk_histogram, section.risks, ((610, 400), (358, 340))),
+        _two_widths(roc_plot, section.risks, ((400, 400), (358, 350)))]
+    fires = section.fires and _two_widths(bar_chart, section.fires, (512, 358))
+    return {"paragraphs": section.paragraphs, "plots": plots, "fires": fires,
+            "odds": section.risks is not None and section.risks.scale.odds,
+            "figures": section.figures}
+
+
+def _kinds(results: Mapping[str, Any], samples: Sequence[Mapping[str, Any]]) -> list[Markup]:
+    """Refusal by kind of prompt, a chart for each side that has several."""
+    charts = (refusal_by(results, samples, "unsafe", "category", "unsafe refusal, %"),
+              refusal_by(results, samples, "safe", "source", "over-refusal, %"))
+    return [_two_widths(bar_chart, chart, (502, 358)) for chart in charts if chart]
 
 
 def _has(condition: Mapping[str, Any], key: str) -> bool:
@@ -147,10 +182,9 @@ def _categories(items: Sequence[Any]) -> list[str]:
 
 def _provenance(results: Mapping[str, Any]) -> dict[str, Any]:
     found = dict(results.get("provenance") or {})
-    command = found.pop("command", "")
+    found.pop("command", None)  # stands among the snippets
     groups = {name: found.pop(name, None) or {} for name in ("settings", "versions", "hashes")}
-    return {"command": command if isinstance(command, str) else " ".join(map(str, command)),
-            "plain": figures(found), "groups": {name: figures(g) for name, g in groups.items()}}
+    return {"plain": figures(found), "groups": {name: figures(g) for name, g in groups.items()}}
 
 
 def _timing(results: Mapping[str, Any]) -> list[tuple[str, float, Markup]]:

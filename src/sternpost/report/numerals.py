@@ -94,6 +94,15 @@ def value_text(value: float | None) -> str:
     return f"{text}.0" if abs(value) < 100 and "." not in text else text
 
 
+def risk_text(risk: float | None) -> str:
+    """A risk from 0 to 1: `0.964`, `under 0.001`, `over 0.999`; a dash for None."""
+    if risk is None:
+        return NONE
+    if 0 < risk < 0.001:
+        return "under 0.001"
+    return "over 0.999" if 0.999 < risk < 1 else f"{risk:.3f}"
+
+
 def count_text(count: float | None) -> str:
     """`950`, `24.6 k`, `40 M`, `1.2 G`; a dash for None."""
     if count is None:

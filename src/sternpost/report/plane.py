@@ -1,4 +1,4 @@
-"""The planes: unsafe refusal against over-refusal with lines of equal D, and D against a cost."""
+"""The planes: D against capability, unsafe refusal against over-refusal, D against a cost."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from sternpost.report.conditions import Condition, find, label, marks, ordered
+from sternpost.report.conditions import Condition, find, label, marks, ordered, same
 from sternpost.report.numerals import (
     bounds,
     percent,
@@ -61,13 +61,39 @@ def refusal_plane(results: Mapping[str, Any], size: Size) -> Markup:
     """Unsafe refusal (up) against over-refusal (right), percent; diagonals of equal D."""
     conditions = ordered(results)
     reads = in_percent("over_refusal"), in_percent("unsafe_refusal")
-    x_range = _range([reads[0](c) for c in conditions], 40, (0, 100))
+    x_range = _range([reads[0](c) for c in conditions], 20, (0, 100))
     y_range = _range([reads[1](c) for c in conditions], 40, (0, 100))
     frame = _frame(size, x_range, y_range)
     titles = ("over-refusal, % of safe prompts", "unsafe refusal, %")
     return picture(frame, "Unsafe refusal against over-refusal for every condition", "plane",
                    axes(frame, titles, _ticks(frame)), _diagonals(frame),
                    _better(frame, find(results, "baseline")), _marks(results, frame, reads))
+
+
+def trade_plane(results: Mapping[str, Any], size: Size) -> Markup:
+    """D (up, points) against capability (right, percent); tinted: above the baseline in both."""
+    conditions = [c for c in ordered(results) if share(c.get("capability")) is not None]
+    reads = in_percent("capability"), in_points
+    frame = _frame(size, _range([reads[0](c) for c in conditions], 20, (0, 100)),
+                   _range([reads[1](c) for c in conditions], 30, (-100, 100)))
+    return picture(frame, "D against capability for every condition", "plane trade",
+                   axes(frame, ("capability, % of answers right", "D, points"),
+                        _ticks(frame, 5 if size[0] < 500 else 10)),
+                   _both(frame, find(results, "baseline"), reads), _marks(results, frame, reads))
+
+
+def _both(frame: Frame, baseline: Condition | None, reads: tuple[Read, Read]) -> Markup:
+    """Lines through the baseline, and the quarter that beats it in both ways tinted."""
+    x, y = (read(baseline) if baseline else None for read in reads)
+    if x is None or y is None:
+        return Markup("")
+    at = frame.point(x[0], y[0])
+    top, right = frame.y.end, frame.x.end
+    return Markup("").join([
+        el("rect", el("title", "Higher D than the baseline, and no capability lost"),
+           class_="better", x=at[0], y=top, width=right - at[0], height=at[1] - top),
+        el("line", class_="cross", x1=frame.x.start, x2=right, y1=at[1], y2=at[1]),
+        el("line", class_="cross", x1=at[0], x2=at[0], y1=frame.y.start, y2=top)])
 
 
 def cost_plane(results: Mapping[str, Any], size: Size, key: str, title: str) -> Markup:
@@ -100,8 +126,8 @@ def _frame(size: Size, x: tuple[float, float], y: tuple[float, float]) -> Frame:
     return Frame(width, height, Axis(x[0] - edge, x[1], 38, width - 40), Axis(*y, height - 50, 30))
 
 
-def _ticks(frame: Frame) -> tuple[list[float], list[float]]:
-    return nice_ticks(frame.x.low, frame.x.high, 5), nice_ticks(frame.y.low, frame.y.high, 5)
+def _ticks(frame: Frame, count: int = 5) -> tuple[list[float], list[float]]:
+    return nice_ticks(frame.x.low, frame.x.high, count), nice_ticks(frame.y.low, frame.y.high, 5)
 
 
 def _diagonals(frame: Frame) -> Markup:
@@ -148,7 +174,8 @@ def _marks(results: Mapping[str, Any], frame: Frame, reads: tuple[Read, Read]) -
             continue
         at = frame.point(x[0], y[0])
         marked = marks(results, condition)
-        labels.keep_mark_clear(at, 12 if marked else 7)
+        gated = condition["name"] == "gated_clamp"
+        labels.keep_mark_clear(at, 12 if marked or gated else 7)
         kind = f"c-{condition['name']}" if condition["name"] in SHAPES else "c-other"
         across = (frame.x.at(x[1][0]), frame.x.at(x[1][1])) if x[1] else None
         down = (frame.y.at(y[1][0]), frame.y.at(y[1][1])) if y[1] else None
@@ -156,26 +183,47 @@ def _marks(results: Mapping[str, Any], frame: Frame, reads: tuple[Read, Read]) -
         for start, end in (((across[0], at[1]), (across[1], at[1])) if across else (at, at),
                            ((at[0], down[0]), (at[0], down[1])) if down else (at, at)):
             labels.keep_line_clear(start, end)
-        if marked:
-            above.append(el("circle", class_="ring", cx=at[0], cy=at[1], r=9.5))
-        above.append(mark(SHAPES.get(condition["name"], "circle"), at, kind, tip(condition)))
+        if marked or gated:
+            above.append(el("circle", class_=f"ring {kind}", cx=at[0], cy=at[1],
+                            r=12 if gated else 9.5))
+        above.append(mark(SHAPES.get(condition["name"], "circle"), at, kind, tip(condition),
+                          6.5 if gated else 5))
         named.append((condition, at, marked))
     swept = [at for c, at, _ in named if c["name"] == "clamp"]
-    path = line(swept, "c-clamp path")
-    for start, end in pairwise(swept):
+    behind = _behind(named)
+    paths = [line(swept, "c-clamp path"), line(behind, "c-gated_clamp behind")]
+    for start, end in (*pairwise(swept), *pairwise(behind)):
         labels.keep_line_clear(start, end)
     for condition, at, marked in sorted(named, key=lambda n: _rank(n[0], n[2])):
-        clamped = condition["name"] == "clamp"
-        text = value_text(condition["value"]) if clamped else label(condition)
-        if marked:
-            text = f"clamp {text}, {', '.join(marked)}"
-        labels.add(text, at, "strong" if marked else "", needed=bool(marked) or not clamped)
-    return Markup("").join([*below, path, *above, labels.drawn()])
+        name, class_ = _label(condition, marked)
+        labels.add(name, at, class_, needed=bool(marked) or condition["name"] != "clamp")
+    return Markup("").join([*below, *paths[:2 if behind else 1], *above, labels.drawn()])
+
+
+def _label(condition: Condition, marked: list[str]) -> tuple[str, str]:
+    """What stands beside a mark, and its class."""
+    value = value_text(condition.get("value"))
+    if condition["name"] == "gated_clamp":
+        known = f" {value}" if condition.get("value") is not None else ""
+        return label(condition) + known, "strong c-gated_clamp"
+    if condition["name"] != "clamp":
+        return label(condition), ""
+    return (f"clamp {value}, {', '.join(marked)}", "strong") if marked else (value, "")
+
+
+def _behind(named: Sequence[tuple[Condition, tuple[float, float], list[str]]]
+            ) -> list[tuple[float, float]]:
+    """From the clamp to the same clamp behind the gate, what the gate alone does; else nothing."""
+    gated = next(((c, at) for c, at, _ in named if c["name"] == "gated_clamp"), None)
+    clamp = next((at for c, at, _ in named if gated and c["name"] == "clamp"
+                  and same(c.get("value"), gated[0].get("value"))), None)
+    return [clamp, gated[1]] if gated and clamp else []
 
 
 def _rank(condition: Condition, marked: list[str]) -> int:
     """Labels that matter most choose their place first."""
-    return 0 if marked else 2 if condition["name"] == "clamp" else 1
+    known = {"gated_clamp": 0, "baseline": 1, "clamp": 3}
+    return 1 if marked else known.get(condition["name"], 2)
 
 
 def tip(condition: Condition) -> str:

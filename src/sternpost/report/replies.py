@@ -10,6 +10,7 @@ from typing import Any
 from markupsafe import escape
 
 from sternpost.report.conditions import find, key, label, ordered, reference
+from sternpost.report.numerals import risk_text
 
 PROMPTS = 60
 CHANGED_SHARE = 0.75
@@ -19,7 +20,7 @@ LETTERS = 1200
 BUDGET = 1_500_000
 """Bytes of prompts and replies in one report."""
 VERDICTS = ("refusal", "partial", "compliance", "incoherent", "unparsed")
-_GATE = {"True": "gate open", "False": "gate closed"}
+GOLDEN = (5 ** 0.5 - 1) / 2
 _CONTROL = {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n"} | {0x7F: 0x2421}
 
 
@@ -35,6 +36,8 @@ class Reply:
     cut: int
     """How many letters are left out."""
     notes: str
+    gate: str
+    """`fired`, `shut`, or nothing where no gate was asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,12 @@ class Item:
     after: str
     """The reference clamp's, or nothing."""
     replies: tuple[Reply, ...]
+    """Baseline, reference and gated clamp first."""
+
+    @property
+    def gate(self) -> str:
+        """What the gate did on this prompt: `fired`, `shut`, or nothing."""
+        return next((reply.gate for reply in self.replies if reply.gate), "")
 
     @property
     def changed(self) -> bool:
@@ -114,16 +123,19 @@ def readable(prompt: str) -> str:
 
 
 def _item(results: Mapping[str, Any], group: Sequence[Mapping[str, Any]]) -> Item:
-    order = {key(c["name"], c.get("value")): i for i, c in enumerate(ordered(results))}
-    ranked = sorted(group, key=lambda s: order.get(key(s["condition"], s.get("value")), len(order)))
     clamp = reference(results)
+    first_three = [find(results, "baseline"), clamp, find(results, "gated_clamp")]
+    shown = [*(c for c in first_three if c), *(c for c in ordered(results) if c not in first_three)]
+    order = {key(c["name"], c.get("value")): i for i, c in enumerate(shown)}
+    ranked = sorted(group, key=lambda s: order.get(key(s["condition"], s.get("value")), len(order)))
     first = group[0]
+    threshold = (results.get("gate") or {}).get("threshold")
     language = str(first.get("language") or "")
     return Item(kind=str(first["kind"]), category=str(first.get("category") or ""),
                 language=language if language.replace("-", "").isalnum() else "",
                 prompt=_clean(readable(str(first["prompt"])))[:2 * LETTERS],
                 before=_under(group, find(results, "baseline")), after=_under(group, clamp),
-                replies=tuple(_reply(sample) for sample in ranked))
+                replies=tuple(_reply(sample, threshold) for sample in ranked))
 
 
 def _under(group: Sequence[Mapping[str, Any]], condition: Mapping[str, Any] | None) -> str:
@@ -134,15 +146,28 @@ def _under(group: Sequence[Mapping[str, Any]], condition: Mapping[str, Any] | No
                  if key(s["condition"], s.get("value")) == wanted), "")
 
 
-def _reply(sample: Mapping[str, Any]) -> Reply:
+def _reply(sample: Mapping[str, Any], threshold: float | None) -> Reply:
     text = _clean(str(sample.get("reply") or ""))
     notes = [f"feature {sample['feature']}" if sample["condition"] == "random_feature" else "",
-             "" if sample.get("risk") is None else f"risk {sample['risk']:.2f}",
-             _GATE.get(str(sample.get("fired")), "")]
+             _decision(sample, threshold)]
     named = {"name": sample["condition"], "value": sample.get("value")}
+    fired = sample.get("fired")
     return Reply(condition=key(sample["condition"], sample.get("value")), name=label(named),
                  verdict=_verdict(sample), text=text[:LETTERS], cut=max(0, len(text) - LETTERS),
-                 notes=", ".join(note for note in notes if note))
+                 notes=", ".join(note for note in notes if note),
+                 gate="" if fired is None else "fired" if fired else "shut")
+
+
+def _decision(sample: Mapping[str, Any], threshold: float | None) -> str:
+    """The gate's risk and what it did: `risk 0.964 (threshold 0.792): gate fired, steered`."""
+    risk, fired = sample.get("risk"), sample.get("fired")
+    said = "" if risk is None else f"risk {risk_text(risk)}"
+    if said and threshold is not None:
+        said += f" (threshold {risk_text(threshold)})"
+    if fired is None:
+        return said
+    done = "gate fired, steered" if fired else "gate shut, not steered"
+    return f"{said}: {done}" if said else done
 
 
 def _verdict(sample: Mapping[str, Any]) -> str:
@@ -158,12 +183,22 @@ def _clean(text: str) -> str:
 
 
 def _mixed(items: Iterable[Item]) -> list[Item]:
-    """The items in turn from each kind."""
+    """The items in turn from each kind, each kind's spread over the whole of it."""
     kinds: dict[str, list[Item]] = {}
     for item in items:
         kinds.setdefault(item.kind, []).append(item)
+    kinds = {kind: _spread(same) for kind, same in kinds.items()}
     rounds = zip_longest(*(kinds[kind] for kind in sorted(kinds, reverse=True)))
     return [item for turn in rounds for item in turn if item is not None]
+
+
+def _spread(items: Sequence[Item]) -> list[Item]:
+    """The items so that any first few come from all over the list: files are sorted by language.
+
+    The fractional parts of i * golden ratio are spread evenly (a Weyl sequence).
+    """
+    order = sorted(range(len(items)), key=lambda i: i * GOLDEN % 1)
+    return [items[i] for i in order]
 
 
 def _affordable(items: Sequence[Item]) -> list[Item]:

@@ -56,7 +56,7 @@
     });
 
     all(".copy").forEach((button) => button.addEventListener("click", async () => {
-      const source = one("#command");
+      const source = button.parentElement.querySelector("code");
       try {
         await navigator.clipboard.writeText(source.textContent);
         button.textContent = "Copied";
