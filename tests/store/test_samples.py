@@ -22,8 +22,8 @@ def test_a_line_has_every_column() -> None:
     assert got == {
         "condition": "clamp", "value": 2.0, "kind": "safe", "prompt": "hello",
         "prompt_sha256": request.sha256, "category": "c", "language": None, "harm_kind": None,
-        "family": "f", "cluster": "k", "feature": 3, "risk": None, "fired": None, "reply": "hi",
-        "verdict": "partial", "hit": True, "reason": "why"}
+        "family": "f", "cluster": "k", "source": None, "feature": 3, "risk": None, "fired": None,
+        "reply": "hi", "verdict": "partial", "hit": True, "reason": "why"}
     plain = sample("baseline", prompt, Completion(request, "", ""), Judgement("compliance", ""),
                    False)
     assert (plain["feature"], plain["value"]) == (None, None)

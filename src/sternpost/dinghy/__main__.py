@@ -42,7 +42,7 @@ def make(out: Path, recipe: Recipe) -> None:
               lambda step, steps, loss: progress.update(task, completed=step, total=steps,
                                                         loss=loss))
     with tempfile.TemporaryDirectory() as building:
-        model.to(torch.bfloat16).save_pretrained(building)
+        model.bfloat16().save_pretrained(building)
         tokenizer.save_pretrained(building)
         write_json(Path(building) / "recipe.json", {
             **dataclasses.asdict(recipe), "threads": THREADS, "torch": torch.__version__,

@@ -123,6 +123,19 @@ def _provenance(settings: RunSettings, inputs: Inputs, bench: Bench) -> dict[str
             "d_sae": inputs.d_sae, "k": inputs.k, "sae_reasons": inputs.reasons}}
 
 
+def _pack(settings: RunSettings, inputs: Inputs, bench: Bench, findings: Findings,
+          results: dict[str, Any]) -> str | None:
+    """Writes the pack of a gated run, and gives its name; None where there is none."""
+    if findings.gated is None or not isinstance(bench.engine, TransformersEngine):
+        return None
+    return write_pack(bench.folder.path / "pack", build_pack(
+        bench.engine, findings.trained.sae, findings.gated, {
+            "results": results, "settings": settings, "splits": inputs.splits.as_dict(),
+            "sae_sha256": results["provenance"]["hashes"]["sae"],
+            "requests": {p.request.sha256: p.request for p in inputs.splits.search}},
+        _golden_lines(findings)))
+
+
 def _golden_lines(findings: Findings) -> list[Sample]:
     """What the search prompts gave at the levels off and high."""
     assert findings.gated is not None
@@ -142,13 +155,7 @@ def write_results(settings: RunSettings, inputs: Inputs, bench: Bench,
     write_jsonl(path / "samples.jsonl", lines)
     write_jsonl(path / "search.jsonl", [*findings.found.lines, *findings.chosen.lines,
                                         *(findings.gated.lines if findings.gated else ())])
-    if findings.gated is not None and isinstance(bench.engine, TransformersEngine):
-        splits = inputs.splits.as_dict()
-        write_pack(path / "pack", build_pack(bench.engine, findings.trained.sae, findings.gated, {
-            "results": results, "settings": settings, "splits": splits,
-            "sae_sha256": results["provenance"]["hashes"]["sae"],
-            "requests": {p.request.sha256: p.request for p in inputs.splits.search}},
-            _golden_lines(findings)))
+    results["pack"] = _pack(settings, inputs, bench, findings, results)
     write_text(path / "report.html", render_report(results, lines))
     write_json(path / "results.json", results)
     bench.folder.close()

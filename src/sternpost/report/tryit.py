@@ -31,7 +31,7 @@ def snippets(results: Mapping[str, Any]) -> list[Snippet]:
     out, model = out_folder(command), results.get("model")
     if out is None or not model:
         return found
-    if results.get("gate"):
+    if results.get("pack", results.get("gate")):
         chat = f"sternpost chat --pack {shlex.quote(f'{out}/pack')}"
         note = "It shows the risk of each message. " + COMPARE
         return [*found, Snippet("Talk to it", chat, note),

@@ -60,8 +60,8 @@ class PackFiles:
     path: Path = Path()
 
 
-def write_pack(path: str | Path, pack: PackFiles) -> None:
-    """The pack as a folder at `path`, whole or not at all."""
+def write_pack(path: str | Path, pack: PackFiles) -> str:
+    """The pack as a folder at `path`, whole or not at all; gives its name."""
     folder = Path(path)
     building = folder.with_name(f".{folder.name}.building")
     remove_folder(building)
@@ -80,6 +80,7 @@ def write_pack(path: str | Path, pack: PackFiles) -> None:
     write_json(building / "pack.json", {**whole, "sha256": _name(whole)})
     remove_folder(folder)
     building.rename(folder)
+    return _name(whole)
 
 
 def _name(body: Mapping[str, Any]) -> str:
