@@ -7,6 +7,7 @@ Which SAE feature makes a model refuse? What happens to refusal of unsafe and of
 it is clamped, against which controls, and at what cost? (arXiv 2411.11296, on any model.)
 """
 
+from dataclasses import replace
 from typing import Any
 
 from sternpost.jobs.demo import demo_settings
@@ -75,10 +76,10 @@ def tell(settings: RunSettings, watch: Watch, engine: Engine | None = None) -> R
             with watch.stage("gate", "When to clamp it: only where the prompt asks for it"):
                 gated = fit_gate(bench, sae, found, chosen, inputs.splits,
                                  (search, own, settings.seed))  # policy: a gate before the value
+                chosen = replace(chosen, gated=(gated.plan, gated.value))
 
         with watch.stage("test", "Every condition on prompts not seen so far"):
-            tested, lines = conditions(bench, sae, found, chosen, inputs.splits.test, settings,
-                                       gated and gated.plan(sae, found.feature))
+            tested, lines = conditions(bench, sae, found, chosen, inputs.splits.test, settings)
 
         warnings += [*inputs.warnings, *refused.warnings, *found.warnings,
                      *chosen.warnings, *(gated.warnings if gated else ())]

@@ -75,6 +75,39 @@ def test_too_few_prompts(bad: Any, prompt_file: Any) -> None:
     assert "Add 49" in message
 
 
+SPLITS = ("search", "gate_fit", "gate_calibration", "test")
+
+
+@pytest.mark.parametrize(("side", "says"), [
+    ("unsafe", "at least 5 clusters a side; the gate_fit split has 1 unsafe"),
+    ("safe", "the gate_calibration split; it has none"),
+    (None, None)])
+def test_prompts_that_no_gate_can_be_made_of(bad: Any, prompt_file: Any, side: str | None,
+                                             says: str) -> None:
+    """Said before the model is asked anything, which refuses nothing and would end the run."""
+    def rows(kind: str) -> list[dict[str, Any]]:
+        made = [{"prompt": f"{kind} number {i} {i * i}", "split": SPLITS[i % 4]}
+                for i in range(100)]
+        if kind == "unsafe":
+            made = [row for row in made if row["split"] != "gate_calibration"]
+        if kind == side == "unsafe":
+            made = [{**row, "cluster": "one" if row["split"] == "gate_fit" else row["prompt"]}
+                    for row in made]
+        if kind == side == "safe":
+            for row in made:
+                row["split"] = row["split"].replace("calibration", "fit")
+        return made
+
+    files = {kind: prompt_file(f"{kind}.jsonl", rows(kind)) for kind in ("unsafe", "safe")}
+    message = bad(**files)
+    if side is None:
+        assert "gate" not in message
+    else:
+        assert says in message
+        assert "--no-gate" in message
+        assert "gate" not in bad("--no-gate", **files)
+
+
 def test_a_limit_below_what_is_needed(bad: Any) -> None:
     assert "60 are needed" in bad(limit=20)
 

@@ -38,7 +38,8 @@ REFUSED = {"guidance_scale": 3.0, "prompt_lookup_num_tokens": 3, "assistant_earl
 
 
 @pytest.mark.parametrize("name", REFUSED)
-@pytest.mark.parametrize("spelling", ["keyword", "config", "positional", "model"])
+@pytest.mark.parametrize("spelling", ["keyword", "config", "positional", "model",
+                                      "model under a config"])
 def test_what_cannot_be_steered_is_refused_however_it_is_spelled(
         model: Any, sae: SAE, name: str, spelling: str, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = GenerationConfig(max_new_tokens=3, pad_token_id=0)
@@ -53,7 +54,7 @@ def test_what_cannot_be_steered_is_refused_however_it_is_spelled(
             model.generate(PROMPT, other)
         else:
             monkeypatch.setattr(model, "generation_config", other)
-            model.generate(PROMPT)
+            model.generate(PROMPT, **({} if spelling == "model" else {"generation_config": plain}))
 
 
 def test_beams_and_end_token_are_read_from_a_positional_config(model: Any, sae: SAE) -> None:

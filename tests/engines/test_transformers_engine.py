@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from sternpost import Clamp, Plan, steer
@@ -297,3 +297,21 @@ def test_positions_of_a_template_that_was_not_used_are_refused(engine: Transform
         steer(engine.model, how.sae, [Clamp(3, 1.0)], positions="tail")
     with pytest.raises(PositionsError, match="no reasoning segment"):
         steer(engine.model, how.sae, [], positions="thinking", tokenizer=engine.tokenizer)
+
+
+@pytest.mark.parametrize("merged", [False, True])
+def test_the_tail_is_given_as_it_stands_in_a_prompt(merged: bool) -> None:
+    """Where its first letter joins the message's last word, that token is none of the tail's."""
+    alphabet = [*SPECIALS, *sorted(pre_tokenizers.ByteLevel.alphabet()), "?."]
+    raw = Tokenizer(models.BPE({token: n for n, token in enumerate(alphabet)},
+                               [("?", ".")] if merged else []))
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.decoder = decoders.ByteLevel()
+    fast = PreTrainedTokenizerFast(tokenizer_object=raw, pad_token="<pad>", eos_token="<end>",
+                                   additional_special_tokens=SPECIALS[2:])
+    fast.chat_template = ("{% for m in messages %}<{{ m.role }}>{{ m.content }}.<end>{% endfor %}"
+                          "{% if add_generation_prompt %}<assistant>{% endif %}")
+    engine = TransformersEngine(make_engine().model, Template(fast))
+    ids = engine.encode(engine.template.render([Message("user", "so?")]))
+    assert engine.tail_ids() == engine.encode("<end><assistant>" if merged else ".<end><assistant>")
+    assert ids[-len(engine.tail_ids()):] == engine.tail_ids()

@@ -33,19 +33,6 @@ def several(make: Callable[[Random, str], Row], n: int, seed: str) -> list[Row]:
     return list(rows.values())
 
 
-def requests_of(view: View, kind: str, wrapped: bool = False) -> Callable[[Random, str], Row]:
-    """Requests of `kind` as `view` sees them."""
-    makers = {language: Requests(vocabulary(language), view) for language in ("en", "zh")}
-    if wrapped:
-        return lambda rng, language: makers[language].wrapped(rng, kind)
-    return lambda rng, language: makers[language].plain(rng, kind)
-
-
-def about_of(view: View) -> Callable[[Random, str], Row]:
-    """Harmless questions about the view's hazards."""
-    return lambda rng, language: talks.about(rng, vocabulary(language), view.topics, held_out=True)
-
-
 def capability(n: int) -> list[Row]:
     """`n` tasks of each family, held out where that can be."""
     rows = []
@@ -56,25 +43,24 @@ def capability(n: int) -> list[Row]:
     return rows
 
 
+BASE = {"unsafe, plain, trained topics": ("unsafe", TEST, 300, "plain"),
+        "unsafe, plain, untrained topics": ("unsafe", UNTRAINED, 200, "new"),
+        "unsafe, wrapped, uncovered cells": ("unsafe_wrapped", TEST, 400, "cells"),
+        "safe, how-to": ("how_to", TEST, 200, "how_to"),
+        "safe, wrapped": ("how_to_wrapped", TEST, 200, "wrapped"),
+        "safe, look-alikes": ("look_alike", TEST, 200, "look"),
+        "safe, about hazards": ("about", TEST, 100, "about"),
+        "offensive": ("offensive", TEST, 300, "offensive"),
+        "viewpoints": ("viewpoint", TEST, 200, "viewpoints"),
+        "build-ups": ("build_up", TEST, 200, "build-ups")}
+"""The figures of the model card: sort of prompt, view, how many, seed."""
+
+
 def base_prompts() -> dict[str, list[Row]]:
     """What the model card's figures are counted on, by figure."""
-    build_ups = {language: Requests(vocabulary(language), TEST) for language in ("en", "zh")}
-    return {
-        "unsafe, plain, trained topics": several(requests_of(TEST, "unsafe"), 300, "plain"),
-        "unsafe, plain, untrained topics": several(requests_of(UNTRAINED, "unsafe"), 200, "new"),
-        "unsafe, wrapped, uncovered cells": several(
-            requests_of(TEST, "unsafe", wrapped=True), 400, "cells"),
-        "safe, how-to": several(requests_of(TEST, "how_to"), 200, "how_to"),
-        "safe, wrapped": several(requests_of(TEST, "how_to", True), 200, "wrapped"),
-        "safe, look-alikes": several(requests_of(TEST, "look_alike"), 200, "look"),
-        "safe, about hazards": several(about_of(TEST), 100, "about"),
-        "offensive": several(lambda rng, language: talks.offensive(
-            rng, vocabulary(language), held_out=True), 300, "offensive"),
-        "viewpoints": several(lambda rng, language: talks.viewpoint(
-            rng, vocabulary(language), held_out=True), 200, "viewpoints"),
-        "build-ups": several(lambda rng, language: talks.build_up(
-            rng, build_ups[language], held_out=True), 200, "build-ups"),
-        "capability": capability(50)}
+    rows = {name: several(_maker(sort, view), n, seed)
+            for name, (sort, view, n, seed) in BASE.items()}
+    return {**rows, "capability": capability(50)}
 
 
 SIZES: dict[str, dict[str, int]] = {
@@ -102,7 +88,8 @@ def demo_prompts(quick: bool = False) -> dict[str, list[dict[str, Any]]]:
     out: dict[str, list[dict[str, Any]]] = {"unsafe": [], "safe": []}
     for split, sizes in SIZES.items():
         for sort, n in sizes.items():
-            for row in several(_maker(sort, split), round(n * share), f"demo {split} {sort}"):
+            make = _maker(sort, VIEWS[split])
+            for row in several(make, round(n * share), f"demo {split} {sort}"):
                 out[row.kind].append(row.prompt(split))
     out["capability"] = [row.prompt() for row in capability(round(CAPABILITY * share))]
     out["corpus"] = [{"messages": row.messages} for row in training_rows(
@@ -118,8 +105,8 @@ def training_prompts() -> list[str]:
     return sorted({sha256_text(row.text) for row in rows})
 
 
-def _maker(sort: str, split: str) -> Callable[[Random, str], Row]:
-    view = VIEWS[split]
+def _maker(sort: str, view: View) -> Callable[[Random, str], Row]:
+    """Makes rows of a sort, in either language, from what the view sees."""
     requests = {language: Requests(vocabulary(language), view) for language in ("en", "zh")}
     others: dict[str, Callable[[Random, str], Row]] = {
         "about": lambda rng, language: talks.about(
@@ -127,7 +114,8 @@ def _maker(sort: str, split: str) -> Callable[[Random, str], Row]:
         "open_ended": lambda rng, language: talks.thing(
             rng, vocabulary(language), view.trained, view.objects),
         "offensive": lambda rng, language: talks.offensive(rng, vocabulary(language), True),
-        "viewpoint": lambda rng, language: talks.viewpoint(rng, vocabulary(language), True)}
+        "viewpoint": lambda rng, language: talks.viewpoint(rng, vocabulary(language), True),
+        "build_up": lambda rng, language: talks.build_up(rng, requests[language], held_out=True)}
     if sort in others:
         return others[sort]
     kind, wrapped = sort.removesuffix("_wrapped"), sort.endswith("_wrapped")

@@ -110,7 +110,7 @@ def train(model: Phi3ForCausalLM, encoded: Encoded, recipe: Recipe,
         rate = _rate(step / steps, recipe)
         for optimizer in optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = rate * group["scale"]
+                group["lr"] = rate
         loss = loss_of(model, ids, labels, recipe)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -151,8 +151,7 @@ def _rate(at: float, recipe: Recipe) -> float:
 def _optimizers(model: Phi3ForCausalLM, recipe: Recipe) -> list[torch.optim.Optimizer]:
     inner = [p for p in model.model.layers.parameters() if p.dim() == 2]
     rest = [p for p in model.parameters() if all(p is not q for q in inner)]
-    muon = torch.optim.Muon([{"params": inner, "scale": 1.0}], lr=recipe.lr,
-                            weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw")
-    adam = torch.optim.AdamW([{"params": rest, "scale": 1.0}], lr=recipe.lr, betas=(0.9, 0.95),
-                             weight_decay=0.0)
+    muon = torch.optim.Muon(inner, lr=recipe.lr, weight_decay=recipe.weight_decay,
+                            adjust_lr_fn="match_rms_adamw")
+    adam = torch.optim.AdamW(rest, lr=recipe.lr, betas=(0.9, 0.95), weight_decay=0.0)
     return [muon, adam]

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from sternpost.activations import (
     Tokens,
     before_tail,
-    find_t_inst,
     finds_tail,
     select,
     tells_thinking,
@@ -47,9 +46,10 @@ class Asked:
                    model.generation_config)
 
     def setting(self, name: str) -> Any:
-        """The value of an option: the argument, else the config's."""
-        value = self.given.get(name)
-        return getattr(self.config, name, None) if value is None else value
+        """The value of an option: the argument, else the config's, else the model's own."""
+        values = (self.given.get(name), getattr(self.config, name, None),
+                  getattr(self.defaults, name, None))
+        return next((value for value in values if value is not None), None)
 
     def stop_ids(self, device: Any) -> Tensor:
         """The ids that end a row. A row that another criterion ends shows only in the padding that
@@ -58,7 +58,6 @@ class Asked:
         ids: list[int] = []
         for name in ("eos_token_id", "pad_token_id") if ended else ("eos_token_id",):
             value = self.setting(name)
-            value = getattr(self.defaults, name, None) if value is None else value
             ids += value.flatten().tolist() if isinstance(value, Tensor) else \
                 [value] if isinstance(value, int) else list(value or ())
         return torch.tensor(ids, dtype=torch.long, device=device)
@@ -229,8 +228,7 @@ class Call:
         rows = [row[keep].tolist() for row, keep in zip(ids, mask, strict=True)]
         if template is None:
             return torch.tensor([before_tail(row, plan.tail) for row in rows])
-        tail, decode = template.marks().tail, _decoder(template.tokenizer)
-        return torch.tensor([find_t_inst(row, decode, tail) for row in rows])
+        return torch.tensor(template.t_inst(rows))
 
     def _thinking(self, ids: Tensor | None, inside: Tensor, start: int) -> Tensor | None:
         positions = self.orders.plan.where
@@ -247,7 +245,7 @@ class Call:
         self.response = torch.cat([earlier.to(fresh), fresh], 1)
         out = torch.zeros(ids.shape, dtype=torch.bool, device=ids.device)
         if fresh.shape[1]:
-            flags = [thinking_tokens(row, _decoder(template.tokenizer), template.marks())
+            flags = [thinking_tokens(row, template.decode, template.marks())
                      for row in self.response.tolist()]
             out[:, -fresh.shape[1]:] = torch.tensor(flags)[:, -fresh.shape[1]:].to(out)
         return out
@@ -293,8 +291,3 @@ def _given(bound: dict[str, Any]) -> Tensor:
     if given is None:
         raise EditError("The model was called without input_ids and without inputs_embeds.")
     return given
-
-
-def _decoder(tokenizer: Any) -> Any:
-    return lambda ids: tokenizer.decode(ids, skip_special_tokens=False,
-                                        clean_up_tokenization_spaces=False)

@@ -6,7 +6,8 @@ ended. `generate` is wrapped on this one model object so that the prompt is what
 also where the model drops its cache and reads the prompt again.
 
 Covered: plain forwards, greedy, sampled and beam `generate`, padding on either side, any cache,
-chunked prefill. Not covered: assisted generation and guidance (refused), several processes.
+chunked prefill; a gate that decides each row once, at t_inst. Not covered: assisted generation,
+guidance and continuous batching (refused), several processes, one model in several threads.
 Overall: hooks and wrapper are gone when the block is left, also by an exception.
 """
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from sternpost.activations import find_t_inst
 from sternpost.errors import TemplateError
 from sternpost.types import Message, TemplateMarks
 
@@ -66,11 +67,32 @@ class Template:
         close = match[0]
         return TemplateMarks(tail, close.replace("/", "", 1), close)
 
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of token ids, special tokens kept."""
+        return self.tokenizer.decode(ids, skip_special_tokens=False,
+                                     clean_up_tokenization_spaces=False)
+
+    def t_inst(self, prompts: Sequence[Sequence[int]]) -> list[int]:
+        """Index of the last token of the last user message in each rendered prompt."""
+        tail = self.marks().tail
+        return [find_t_inst(ids, self.decode, tail) for ids in prompts]
+
     @property
     def source(self) -> str:
         """The template itself."""
         template = self.tokenizer.chat_template
         return template if isinstance(template, str) else str(template)
+
+
+def turns_of(messages: Sequence[Message]) -> list[tuple[Message, ...]]:
+    """A conversation cut after every user turn that has no reply: what is added, turn by turn."""
+    turns: list[list[Message]] = [[]]
+    for at, message in enumerate(messages):
+        turns[-1].append(message)
+        answered = at + 1 == len(messages) or messages[at + 1].role == "assistant"
+        if message.role == "user" and not answered:
+            turns.append([])
+    return [tuple(turn) for turn in turns]
 
 
 def ensure_template(tokenizer: Any) -> str | None:

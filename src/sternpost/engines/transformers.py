@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig
 
-from sternpost.activations import answer_of, find_t_inst
+from sternpost.activations import answer_of
 from sternpost.engines.architectures import find_blocks, width
 from sternpost.engines.steer import Steering
-from sternpost.engines.templates import Template
+from sternpost.engines.templates import Template, turns_of
 from sternpost.errors import EditError
 from sternpost.steering import rows_of
 from sternpost.types import (
@@ -57,7 +57,7 @@ class TransformersEngine:
 
     def render(self, request: Request) -> str:
         """The text that the model is given for the request's first user turn."""
-        return self.template.render(_turns(request.messages)[0])
+        return self.template.render(turns_of(request.messages)[0])
 
     def check(self, plan: Plan) -> None:
         """Raises a SternpostError if `plan` cannot be carried out on this model."""
@@ -75,7 +75,7 @@ class TransformersEngine:
         if per_row is not None and len(per_row) != len(requests):
             raise EditError(f"{len(per_row)} lists of edits for {len(requests)} requests. Give one "
                             "list a request, or one flat list for all.")
-        scripts = [_turns(request.messages) for request in requests]
+        scripts = [turns_of(request.messages) for request in requests]
         said: list[tuple[Message, ...]] = [() for _ in requests]
         done: list[Completion | None] = [None for _ in requests]
         for turn in range(max(map(len, scripts), default=0)):
@@ -150,7 +150,7 @@ class TransformersEngine:
         return set(eos) if isinstance(eos, list) else {eos} if eos is not None else set()
 
     def _completion(self, prompt: list[int], reply: list[int], proof: Proof | None) -> Completion:
-        raw = self.tokenizer.decode(reply, skip_special_tokens=False)
+        raw = self.template.decode(reply)
         answer = answer_of(raw, self.marks) if self.marks.think_close else None
         text = self.tokenizer.decode(reply, skip_special_tokens=True)
         if self.marks.think_close is None:
@@ -165,6 +165,11 @@ class TransformersEngine:
     def encode(self, text: str) -> list[int]:
         """Token ids of a rendered text."""
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def tail_ids(self) -> list[int]:
+        """The template's tokens after the last user message, as they stand in a prompt."""
+        ids = self.encode(self.template.render([Message("user", "Hello?")]))
+        return ids[self.template.t_inst([ids])[0] + 1:]
 
     def _ids(self, transcript: Transcript) -> list[int]:
         if transcript.ids:
@@ -193,15 +198,12 @@ class TransformersEngine:
         message of each prompt: token ids up to the reply, or messages that end with the user's."""
         out = torch.empty(len(prompts), self.d_model)
         texts = [self._ids(prompt) for prompt in prompts]
+        where = self.template.t_inst(texts)
         for batch in self._batches(sorted(range(len(texts)), key=lambda row: len(texts[row]))):
             values = self._stream(*self._padded([texts[row] for row in batch], left=False), at)
             for row, stream in zip(batch, values, strict=True):
-                out[row] = stream[self._t_inst(texts[row])].float().cpu()
+                out[row] = stream[where[row]].float().cpu()
         return out
-
-    def _t_inst(self, ids: Sequence[int]) -> int:
-        return find_t_inst(ids, lambda some: self.tokenizer.decode(
-            some, skip_special_tokens=False, clean_up_tokenization_spaces=False), self.marks.tail)
 
     def _stream(self, ids: Tensor, mask: Tensor, at: Hookpoint) -> Tensor:
         kept: list[Tensor] = []
@@ -289,17 +291,6 @@ class TransformersEngine:
             mask[number, where] = 1
         device = self.model.get_input_embeddings().weight.device
         return ids.to(device), mask.to(device)
-
-
-def _turns(messages: Sequence[Message]) -> list[tuple[Message, ...]]:
-    """A conversation cut after every user turn that has no reply: what is added, turn by turn."""
-    turns: list[list[Message]] = [[]]
-    for at, message in enumerate(messages):
-        turns[-1].append(message)
-        answered = at + 1 == len(messages) or messages[at + 1].role == "assistant"
-        if message.role == "user" and not answered:
-            turns.append([])
-    return [tuple(turn) for turn in turns]
 
 
 def _until(ids: list[int], stop: set[int]) -> list[int]:

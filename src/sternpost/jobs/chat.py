@@ -81,8 +81,9 @@ def chat(*, model: str | None = None, sae: str | None = None, clamp: Sequence[st
     clamps = tuple(read_clamp(one) for one in ([clamp] if isinstance(clamp, str) else clamp))
     if clamps and sae is None:
         raise InputError("A clamp names a feature of an SAE. Give it with --sae DIR.")
-    if loaded is not None and system is None:
-        system = loaded.files.body["system"]
+    if loaded is not None:
+        system = loaded.files.body["system"] if system is None else system
+        revision = revision or loaded.files.body["model"].get("revision")
     settings = RunSettings(model=model, unsafe="", safe="", out="", system=system, device=device,
                            chat_template=chat_template, chat_template_kwargs=chat_template_kwargs,
                            dtype=dtype, revision=revision)

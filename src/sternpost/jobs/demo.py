@@ -22,9 +22,8 @@ def demo_settings(*, out: str, seed: int, quick: bool, resume: bool, force: bool
     texts = {kind: "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
              for kind, rows in demo_prompts(quick).items()}
     files = {kind: folder / "prompts" / f"{kind}.jsonl" for kind in texts}
-    same = all(file.is_file() and file.read_text("utf-8") == texts[kind]
-               for kind, file in files.items())
-    if not same:
+    if any(not file.is_file() or file.read_bytes() != texts[kind].encode()
+           for kind, file in files.items()):
         if not force:
             _check_free(folder)
         for kind, file in files.items():

@@ -26,14 +26,12 @@ from sternpost.jobs.find import Found, Search, d_points
 from sternpost.jobs.sweep import Chosen
 from sternpost.prompts import Splits
 from sternpost.sae import SAE
-from sternpost.stats import Threshold, auroc, conformal_threshold, rate
-from sternpost.store import Sample
+from sternpost.stats import Threshold, auroc, conformal_threshold
+from sternpost.store import Sample, line_rate
 from sternpost.types import Clamp, Completion, LabelledPrompt, Plan, Transcript
 
 BUDGET = 0.01
 """Share of benign prompts on which the gate may fire."""
-GATED = ("tail+response", "threshold", "keep")
-"""How the gated condition, and every pack, writes."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +39,8 @@ class Gated:
     """A gate at work: when it opens and what is written then."""
 
     gate: ResidualGate | SparseGate
+    plan: Plan
+    """The clamp at `value` where the gate fires, and nothing elsewhere; a pack runs it so."""
     budget: float
     """False fires promised, as a share."""
     value: float
@@ -49,10 +49,6 @@ class Gated:
     """AUROC of each kind on the search split."""
     lines: list[Sample]
     warnings: list[str]
-
-    def plan(self, sae: SAE, feature: int) -> tuple[Plan, float]:
-        """The clamp where the gate fires, and its value."""
-        return gated_plan(sae, feature, self.value, self.gate), self.value
 
 
 def fit_gate(bench: Bench, sae: SAE, found: Found, chosen: Chosen, splits: Splits,
@@ -63,20 +59,15 @@ def fit_gate(bench: Bench, sae: SAE, found: Found, chosen: Chosen, splits: Split
     replies = own[len(search.prompts):]
     gate, threshold, compared = _fitted(bench, sae, splits, (search, replies, seed))
     gate = replace(gate, threshold=threshold.value)
-    trials = [Trial(f"search-gated-{value!r}", "gated_clamp",
-                    gated_plan(sae, found.feature, value, gate), found.feature, value)
-              for value in chosen.values]
-    swept = dict(zip(chosen.values, bench.several(trials, search.prompts, "sweeping gated values"),
+    plans = {value: Plan(sae, (Clamp(found.feature, value),), mode="threshold", gate=gate)
+             for value in chosen.values}
+    trials = [Trial(f"search-gated-{value!r}", "gated_clamp", plan, found.feature, value)
+              for value, plan in plans.items()]
+    swept = dict(zip(plans, bench.several(trials, search.prompts, "sweeping gated values"),
                      strict=True))
     value = max(swept, key=lambda v: (d_points(swept[v]), -v))
-    return Gated(gate, threshold.budget, value, compared,
+    return Gated(gate, plans[value], threshold.budget, value, compared,
                  [line for lines in swept.values() for line in lines], _warnings(threshold))
-
-
-def gated_plan(sae: SAE, feature: int, value: float, gate: ResidualGate | SparseGate) -> Plan:
-    """The clamp where the gate fires, and nothing elsewhere."""
-    positions, _, _ = GATED
-    return Plan(sae, (Clamp(feature, value),), "threshold", positions, "keep", gate)
 
 
 def _fitted(bench: Bench, sae: SAE, splits: Splits, what: tuple[Search, Sequence[Completion], int],
@@ -154,7 +145,7 @@ def gate_entry(gated: Gated, lines: Sequence[Sample], seed: int) -> dict[str, An
     safe = [s for s in counted if s["kind"] == "safe"]
 
     def fires(some: Sequence[Sample]) -> dict[str, Any]:
-        found = rate([s["fired"] for s in some], [s["cluster"] or s["prompt_sha256"] for s in some])
+        found = line_rate(some, "fired")
         assert found is not None
         return found.as_dict()
 

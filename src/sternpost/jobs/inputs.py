@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from sternpost.engines.loading import check_config
-from sternpost.errors import HookpointError, InputError, LeakageError
+from sternpost.errors import GateError, HookpointError, InputError, LeakageError
+from sternpost.gates.logistic import FOLDS
 from sternpost.jobs.load import (
     model_hashes,
     packed_folder,
@@ -54,6 +55,8 @@ def read_inputs(settings: RunSettings, engine: Engine | None = None) -> Inputs:
     splits = split_prompts(drawn["unsafe"], drawn["safe"], drawn.get("capability", ()),
                            settings.seed)
     _check_counted(splits)
+    if not settings.no_gate:
+        _check_gate(splits)
     train = tuple(trained_on(settings.model)) if engine is None else ()
     _check_unseen(splits, train)
     if settings.chat_template is not None:
@@ -70,8 +73,24 @@ def read_inputs(settings: RunSettings, engine: Engine | None = None) -> Inputs:
     model = model_hashes(settings.model, settings.revision) if engine is None else {}
     hashes = {"model": model, **{kind: file.sha256 for kind, file in files.items()}}
     warnings = [w for file in files.values() for w in file.warnings] + list(splits.warnings)
+    if engine is None and not any(name.endswith((".safetensors", ".bin")) for name in model):
+        warnings.append(f"{settings.model}: its weights are not on this machine yet, so their "
+                        "hashes are not recorded. Run again, or give --revision.")
     return Inputs(files, splits, files["corpus"].prompts if "corpus" in files else (), sae, at,
                   d_model, d_sae, k, tokens, reasons, hashes, tuple(warnings), train)
+
+
+def _check_gate(splits: Splits) -> None:
+    """What a gate needs, asked before a run has taken minutes."""
+    for kind in ("unsafe", "safe"):
+        found = len({p.cluster or p.request.sha256 for p in splits.gate_fit
+                     if p.kind == kind and p.harm_kind != "offensive"})
+        if found < FOLDS:
+            raise GateError(f"A gate is fitted on at least {FOLDS} clusters a side; the gate_fit "
+                            f"split has {found} {kind}. Give more prompts, or --no-gate.")
+    if not any(p.kind == "safe" and p.harm_kind != "offensive" for p in splits.gate_calibration):
+        raise GateError("A gate's threshold is set on safe prompts of the gate_calibration split; "
+                        "it has none. Give some, or --no-gate.")
 
 
 def _check_unseen(splits: Splits, train: Sequence[str]) -> None:

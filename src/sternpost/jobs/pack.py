@@ -10,7 +10,7 @@ from sternpost.engines.loading import tokenizer_of
 from sternpost.engines.templates import Template
 from sternpost.engines.transformers import TransformersEngine
 from sternpost.errors import InputError, PackError
-from sternpost.jobs.gate import GATED, Gated
+from sternpost.jobs.gate import Gated
 from sternpost.jobs.load import folder_of, packed_folder, state_sha256, weight_hashes
 from sternpost.judges import WordListJudge
 from sternpost.report import pack_card
@@ -89,8 +89,9 @@ def check_model(pack: Pack, level: str, model: Any) -> None:
     """Raises PackError unless `model` is the pack's: by the hashes of its files, else of its
     weights; another dtype or a quantized load must give the golden verdicts."""
     wanted = pack.files.body["model"]
-    folder = folder_of(getattr(model.config, "_name_or_path", "") or "")
-    if folder is not None:
+    folder = folder_of(getattr(model.config, "_name_or_path", "") or "",
+                       getattr(model.config, "_commit_hash", None))
+    if folder is not None and wanted["files"]:
         got = weight_hashes(folder)
         if got != wanted["files"]:
             other = sorted(name for name in {*got, *wanted["files"]}
@@ -149,25 +150,22 @@ def build_pack(engine: TransformersEngine, sae: SAE, gated: Gated, what: Mapping
     """The pack of a run with the levels off and high. `what`: results.json, splits and settings;
     `lines`: search lines of `baseline` and of `gated_clamp` at its value."""
     results, settings = what["results"], what["settings"]
-    feature = results["feature"]
-    used = [feature]
-    positions, mode, error = GATED
+    feature, plan = results["feature"], gated.plan
     high = {"edits": [{"kind": "Clamp", "feature": feature, "value": gated.value}],
-            "positions": positions, "mode": mode, "error": error}
-    folder = folder_of(settings.model)
-    tail = engine.marks.tail
+            "positions": str(plan.where), "mode": plan.mode, "error": plan.error}
+    folder = folder_of(settings.model, settings.revision)
     body = {
         "model": {"source": settings.model, "revision": settings.revision,
                   "files": {} if folder is None else weight_hashes(folder),
                   "state_sha256": state_sha256(engine.model), "dtype": _kind(engine.model)},
-        "hookpoint": str(sae.hookpoint), "positions": positions,
+        "hookpoint": str(sae.hookpoint), "positions": high["positions"],
         "levels": {"off": {**high, "edits": []}, "high": high},
-        "tail": {"text": tail, "ids": engine.encode(tail)},
+        "tail": {"text": engine.marks.tail, "ids": engine.tail_ids()},
         "residual_norm": sae.residual_norm, "system": settings.system,
         "max_new_tokens": settings.max_new_tokens, "sae_sha256": what["sae_sha256"],
         "judge": results["judge"], "budget": gated.budget}
     levels = _levels(results)
-    return PackFiles(body, sae.to("cpu").rows(used), gated.gate,
+    return PackFiles(body, sae.to("cpu").rows([feature]), gated.gate,
                      _golden(lines, what["requests"]), levels, what["splits"],
                      pack_card(body, levels, results))
 
@@ -198,5 +196,3 @@ def _golden(lines: Sequence[Sample], requests: Mapping[str, Request]) -> list[di
              "messages": [{"role": m.role, "content": m.content} for m in requests[sha].messages],
              "verdicts": {level: line["verdict"] for level, line in both.items()},
              "fired": both["high"]["fired"]} for sha, both in chosen]
-
-

@@ -46,6 +46,8 @@ class Chosen:
     """Of `diffmean`, in residual norms: the one with the best D."""
     lines: list[Sample]
     warnings: list[str]
+    gated: tuple[Plan, float] | None = None
+    """The plan behind a gate, and its value."""
 
 
 def choose(bench: Bench, sae: SAE, found: Found, search: Search,
@@ -124,11 +126,9 @@ def diffmean_plan(sae: SAE, direction: torch.Tensor, strength: float) -> Plan:
 
 
 def conditions(bench: Bench, sae: SAE, found: Found, chosen: Chosen,
-               prompts: Sequence[LabelledPrompt], settings: RunSettings,
-               gated: tuple[Plan, float] | None = None,
-               ) -> tuple[list[dict[str, Any]], list[Sample]]:
-    """Every condition on the same test prompts: its entry of results.json, and its lines.
-    `gated`: the gated plan and its value."""
+               prompts: Sequence[LabelledPrompt],
+               settings: RunSettings) -> tuple[list[dict[str, Any]], list[Sample]]:
+    """Every condition on the same test prompts: its entry of results.json, and its lines."""
     how = (settings.positions, settings.mode, settings.error)
     out: list[dict[str, Any]] = []
     lines: list[Sample] = []
@@ -157,8 +157,8 @@ def conditions(bench: Bench, sae: SAE, found: Found, chosen: Chosen,
     add("random_feature", _random(bench, sae, found, chosen, (prompts, settings)), None, how)
     add("diffmean", said("diffmean", "diffmean", diffmean_plan(
         sae, chosen.direction, chosen.strength), value=chosen.strength), chosen.strength)
-    if gated is not None:
-        plan, value = gated
+    if chosen.gated is not None:
+        plan, value = chosen.gated
         add("gated_clamp", said("gated", "gated_clamp", plan, feature=found.feature, value=value),
             value, (str(plan.where), plan.mode, plan.error))
     return out, lines

@@ -45,7 +45,6 @@ def snippets(results: Mapping[str, Any]) -> list[Snippet]:
             Snippet("Use it from Python", _python(model, *_clamp(out, feature, value)), PYTHON)]
 
 
-
 def command_of(results: Mapping[str, Any]) -> str:
     """The command line that made the run, or nothing."""
     command = (results.get("provenance") or {}).get("command") or ""

@@ -8,6 +8,7 @@ from sternpost.store.samples import (
     condition,
     incoherent_rate,
     is_refusal,
+    line_rate,
     rates_of,
     refusal_rate,
     sample,
@@ -15,5 +16,5 @@ from sternpost.store.samples import (
 
 __all__ = [
     "LEVELS", "PackFiles", "RunFolder", "Sample", "change", "check_writable", "condition",
-    "incoherent_rate", "is_refusal", "open_run_folder", "rates_of", "read_pack", "refusal_rate",
-    "sample", "write_pack"]
+    "incoherent_rate", "is_refusal", "line_rate", "open_run_folder", "rates_of", "read_pack",
+    "refusal_rate", "sample", "write_pack"]
