@@ -234,7 +234,7 @@ THINK, CLOSE = 5, 6
     ((THINK, 8, CLOSE), "")])
 def test_reasoning_is_left_out_of_the_answer(ids: tuple[int, ...], answer: str | None) -> None:
     engine = make_engine(THINKING)
-    done = engine._completion([7], list(ids), None)
+    done = engine.completion([7], list(ids), None)
     assert (done.answer.strip() if done.answer is not None else None) == answer
     assert engine.marks.think_close == "</think>"
 
@@ -242,8 +242,8 @@ def test_reasoning_is_left_out_of_the_answer(ids: tuple[int, ...], answer: str |
 def test_a_prompt_that_opens_the_reasoning_counts() -> None:
     opened = THINKING.replace("<assistant>{% endif %}", "<assistant> <think>{% endif %}")
     engine = make_engine(opened)
-    assert engine._completion([7], [8, 9], None).answer is None
-    assert engine._completion([7], [8, CLOSE, 10], None).answer.strip() == "w3"
+    assert engine.completion([7], [8, 9], None).answer is None
+    assert engine.completion([7], [8, CLOSE, 10], None).answer.strip() == "w3"
 
 
 def test_thinking_and_answer_split_the_response(monkeypatch: pytest.MonkeyPatch) -> None:

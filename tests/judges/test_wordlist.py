@@ -232,3 +232,11 @@ def test_importing_the_room_is_light() -> None:
     code = ("import sys, sternpost.judges; "
             "sys.exit(any(m in sys.modules for m in ('torch', 'scipy', 'statsmodels')))")
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(("text", "enough"), [
+    ("I'm sorry, but I can't", False), ("I'm sorry.", False), ("I'm sorry. But", True),
+    ("抱歉，我不能", False), ("抱歉。", True), ("1. ", False), ("1. Take a bowl. ", True),
+    ("Sure", False), ("Sure\n", True), ("a" * 79, False), ("a" * 80, True), ("", False)])
+def test_a_first_sentence_is_enough_where_many_settings_are_tried(text: str, enough: bool) -> None:
+    assert WordListJudge().decided(text) is enough

@@ -4,6 +4,7 @@ Every split is made by the same makers from another view of the vocabulary (requ
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from random import Random
 
 from sternpost.dinghy import chinese, talks
@@ -19,11 +20,15 @@ SYSTEM = .05
 SYSTEM_PROMPTS = ("You are a helpful assistant.", "You are dinghy, a small chat model.",
                   "Answer briefly.", "You are a friendly helper. Answer the user.")
 
+BARE = 4
+"""Every so-many-th row lacks the marks between the last question and its reply, so that what is
+asked is understood where the user's message ends, too."""
+
 MIXTURE: dict[str, float] = {
     "unsafe": 14, "unsafe_wrapped": 13, "how_to": 13, "how_to_wrapped": 9, "look_alike": 8,
     "look_alike_wrapped": 2, "about": 7, "offensive": 2, "viewpoint": 1.5, "thing": 3, "chat": 1,
     "story": .5, "group": 2, "conversation": 2, "build_up": 4,
-    "fact": 6, "kind": 3, "choice": 5, "list": 4, "add": 4, "word": 2, "copy": 6, "instruct": 8,
+    "fact": 8, "kind": 3, "choice": 5, "list": 4, "add": 4, "word": 2, "copy": 5, "instruct": 10,
     "translate": 3, "code": 2}
 """Share of each sort of row in training, in percent of the sum."""
 
@@ -38,8 +43,7 @@ def training_rows(n: int, seed: int = 0) -> Iterator[Row]:
         kind = rng.choices(kinds, [MIXTURE[k] for k in kinds])[0]
         row = made[kind](rng)
         if rng.random() < SYSTEM:
-            row = Row(**{**{name: getattr(row, name) for name in row.__slots__},
-                         "system": rng.choice(SYSTEM_PROMPTS)})
+            row = replace(row, system=rng.choice(SYSTEM_PROMPTS))
         yield row
 
 

@@ -1,7 +1,8 @@
 """The prompts that dinghy is looked at with: none of them stands in its training rows."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import replace
 from importlib import resources
 from random import Random
 from typing import Any
@@ -19,28 +20,43 @@ from sternpost.dinghy.requests import (
 )
 from sternpost.dinghy.rows import Row
 from sternpost.dinghy.tasks import TASKS
-from sternpost.dinghy.vocabulary import vocabulary
+from sternpost.dinghy.vocabulary import draw, vocabulary
 from sternpost.files import sha256_text
 
 
-def several(make: Callable[[Random, str], Row], n: int, seed: str) -> list[Row]:
-    """`n` different rows of `make(rng, language)`, a tenth of them Chinese."""
+def several(make: Callable[[Random, str], Row], n: int, seed: str,
+            taken: Collection[str] = ()) -> list[Row]:
+    """`n` different rows of `make(rng, language)`, a tenth of them Chinese, of no cluster that is
+    `taken`."""
     rng = Random(seed)
     rows: dict[str, Row] = {}
     while len(rows) < n:
         row = make(rng, "zh" if rng.random() < CHINESE else "en")
-        rows.setdefault(row.text, row)
+        if row.cluster not in taken:
+            rows.setdefault(row.text, row)
     return list(rows.values())
 
 
 def capability(n: int) -> list[Row]:
     """`n` tasks of each family, held out where that can be."""
     rows = []
-    for name, make in TASKS.items():
-        rows += several(lambda rng, language, name=name, make=make: (  # type: ignore[misc]
-            chinese.TASKS[name] if language == "zh" and name in chinese.TASKS else make)(rng, True),
-            n, f"capability {name}")
+    for name in TASKS:
+        rows += several(lambda rng, language, name=name: _task(  # type: ignore[misc]
+            rng, language, name, held_out=True), n, f"capability {name}")
     return rows
+
+
+def _task(rng: Random, language: str, name: str, held_out: bool) -> Row:
+    known = chinese.TASKS if language == "zh" and name in chinese.TASKS else TASKS
+    return known[name](rng, held_out)
+
+
+def _gate_task(rng: Random, language: str, view: View) -> Row:
+    """A task for the gate: of clusters of its own in each split."""
+    while True:
+        row = _task(rng, language, rng.choice(GATE_TASKS), held_out=True)
+        if (draw(f"task {row.cluster}") < FIT) == (view is GATE_FIT):
+            return replace(row, kind="safe", source="task")
 
 
 BASE = {"unsafe, plain, trained topics": ("unsafe", TEST, 300, "plain"),
@@ -67,12 +83,18 @@ SIZES: dict[str, dict[str, int]] = {
     "search": {"unsafe_wrapped": 90, "unsafe": 20, "how_to": 35, "how_to_wrapped": 35,
                "look_alike": 35, "about": 15},
     "gate_fit": {"unsafe_wrapped": 700, "unsafe": 300, "how_to": 500, "how_to_wrapped": 500,
-                 "look_alike": 400, "look_alike_wrapped": 150, "about": 250, "open_ended": 100},
+                 "look_alike": 400, "look_alike_wrapped": 150, "about": 250, "open_ended": 100,
+                 "task": 350},
     "gate_calibration": {"how_to": 200, "how_to_wrapped": 300, "look_alike": 150,
-                         "look_alike_wrapped": 50, "about": 100, "open_ended": 50},
+                         "look_alike_wrapped": 50, "about": 100, "open_ended": 50,
+                         "task": 150},
     "test": {"unsafe_wrapped": 240, "offensive": 40, "how_to": 85, "how_to_wrapped": 85,
              "look_alike": 85, "about": 40, "open_ended": 15, "viewpoint": 20}}
 """Prompts of each sort in each split of the demo."""
+GATE_TASKS = ("fact", "kind", "choice", "add", "word", "copy", "translate")
+"""Families of tasks that a gate is fitted and calibrated on; no gate ever sees the others."""
+FIT = 0.7
+"""Share of those tasks' clusters that the gate is fitted on; it is calibrated on the others."""
 QUICK = 0.2
 """Share of them in a quick demo."""
 CAPABILITY = 21
@@ -86,12 +108,14 @@ def demo_prompts(quick: bool = False) -> dict[str, list[dict[str, Any]]]:
     """The rows of the demo's four prompt files: unsafe, safe, capability, corpus."""
     share = QUICK if quick else 1.0
     out: dict[str, list[dict[str, Any]]] = {"unsafe": [], "safe": []}
+    tasks = capability(round(CAPABILITY * share))
+    tested = {row.cluster for row in tasks}
     for split, sizes in SIZES.items():
         for sort, n in sizes.items():
             make = _maker(sort, VIEWS[split])
-            for row in several(make, round(n * share), f"demo {split} {sort}"):
+            for row in several(make, round(n * share), f"demo {split} {sort}", tested):
                 out[row.kind].append(row.prompt(split))
-    out["capability"] = [row.prompt() for row in capability(round(CAPABILITY * share))]
+    out["capability"] = [row.prompt() for row in tasks]
     out["corpus"] = [{"messages": row.messages} for row in training_rows(
         round(CORPUS * share), seed=1)]
     return out
@@ -115,7 +139,8 @@ def _maker(sort: str, view: View) -> Callable[[Random, str], Row]:
             rng, vocabulary(language), view.trained, view.objects),
         "offensive": lambda rng, language: talks.offensive(rng, vocabulary(language), True),
         "viewpoint": lambda rng, language: talks.viewpoint(rng, vocabulary(language), True),
-        "build_up": lambda rng, language: talks.build_up(rng, requests[language], held_out=True)}
+        "build_up": lambda rng, language: talks.build_up(rng, requests[language], held_out=True),
+        "task": lambda rng, language: _gate_task(rng, language, view)}
     if sort in others:
         return others[sort]
     kind, wrapped = sort.removesuffix("_wrapped"), sort.endswith("_wrapped")

@@ -10,6 +10,7 @@ from itertools import chain
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from sternpost.dinghy.corpus import BARE
 from sternpost.dinghy.rows import Row
 
 VOCABULARY = 4096
@@ -37,9 +38,6 @@ def train_tokenizer(rows: Iterable[Row], vocabulary: int = VOCABULARY) -> PreTra
 
 
 Encoded = list[tuple[list[int], list[bool]]]
-BARE = 10
-"""Every so-many-th row lacks the marks between the last question and its reply, so that what is
-asked is understood where the user's message ends, too."""
 
 
 def encode(tokenizer: PreTrainedTokenizerFast, rows: Sequence[Row]) -> Encoded:

@@ -36,11 +36,12 @@ class Recipe:
     cooldown: float = 0.4
     """Share of the steps over which the learning rate falls to zero."""
     early_block: int = 2
-    """Block from whose output the first tokens of a reply are also predicted (early exit, arXiv
-    2404.16710): what dinghy is to do is decided by then, as it is in large models."""
+    """Block from whose output a reply's opening token is also predicted (early exit, arXiv
+    2404.16710), at each of its first tokens: what dinghy is about to do is decided by then and kept
+    in mind while it does it, as in large models."""
     early_weight: float = 0.3
-    early_tokens: int = 3
-    """Of each reply."""
+    early_tokens: int = 16
+    """First tokens of each reply."""
     seed: int = 0
 
 
@@ -129,11 +130,19 @@ def loss_of(model: Phi3ForCausalLM, ids: Tensor, labels: Tensor, recipe: Recipe)
         wanted = targets != -100
         logits = model.lm_head(out.last_hidden_state[:, :-1][wanted])
         first = wanted & ~_shifted(wanted, recipe.early_tokens)
+        opening = _openings(targets, wanted)
         middle = model.model.norm(out.hidden_states[recipe.early_block + 1][:, :-1][first])
         early = model.lm_head(middle)
     cross_entropy = nn.functional.cross_entropy
     return (cross_entropy(logits.float(), targets[wanted])
-            + recipe.early_weight * cross_entropy(early.float(), targets[first]))
+            + recipe.early_weight * cross_entropy(early.float(), opening[first]))
+
+
+def _openings(targets: Tensor, wanted: Tensor) -> Tensor:
+    """[batch, seq]: at each token of a reply, the token that it opens with."""
+    begins = wanted & ~_shifted(wanted, 1)
+    at = torch.arange(wanted.shape[1]).expand_as(wanted).where(begins, 0).cummax(1).values
+    return targets.gather(1, at)
 
 
 def _shifted(wanted: Tensor, by: int) -> Tensor:

@@ -63,6 +63,11 @@ class FakeEngine:
                                   (*request.messages, Message("assistant", text))))
         return out
 
+    def sweep(self, requests: Sequence[Request], plans: Sequence[Plan], sampling: Sampling,
+              decided: Callable[[str], bool] | None = None) -> list[list[Completion]]:
+        """One `generate` a plan; every reply is whole."""
+        return [self.generate(requests, plan, sampling) for plan in plans]
+
     def _text(self, h: Tensor, words: Sequence[str], sampling: Sampling) -> str:
         pull = float((h @ self.direction).max())
         text = BROKEN if pull > 10 else REFUSAL if pull > 1 else f"Sure: {' '.join(words[:8])}."

@@ -18,7 +18,9 @@ from transformers import GenerationConfig
 
 from sternpost.activations import answer_of
 from sternpost.engines.architectures import find_blocks, width
+from sternpost.engines.halves import until
 from sternpost.engines.steer import Steering
+from sternpost.engines.sweep import Decided, sweep
 from sternpost.engines.templates import Template, turns_of
 from sternpost.errors import EditError
 from sternpost.steering import rows_of
@@ -36,10 +38,6 @@ from sternpost.types import (
 
 BATCH = 64
 """Rows a forward, unless told otherwise. 256 took twice as long on two processor cores."""
-
-
-class _Enough(Exception):
-    """Ends a forward at the block whose output was wanted."""
 
 
 class TransformersEngine:
@@ -106,19 +104,25 @@ class TransformersEngine:
         except torch.OutOfMemoryError:
             if len(prompts) == 1:
                 raise
-            self._halve(len(prompts))
+            self.halve(len(prompts))
             middle = len(prompts) // 2
             halves = (slice(0, middle), slice(middle, None))
             return [reply for half in halves for reply in self._reply(
                 conversations[half], plan, edits and edits[half], sampling)]
-        return [self._completion(prompt, reply, proof)
+        return [self.completion(prompt, reply, proof)
                 for prompt, reply, proof in zip(prompts, replies, proofs, strict=True)]
 
-    def _halve(self, rows: int) -> None:
+    def halve(self, rows: int | None = None) -> None:
+        """Halves the batch, for good, after memory ran out."""
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        self.batch_size = max(1, rows // 2)
+        self.batch_size = max(1, (rows or self.batch_size) // 2)
+
+    def sweep(self, requests: Sequence[Request], plans: Sequence[Plan], sampling: Sampling,
+              decided: Decided | None = None) -> list[list[Completion]]:
+        """The completions of each plan; see sweep.py."""
+        return sweep(self, requests, plans, sampling, decided)
 
     @torch.no_grad()
     def _run(self, prompts: Sequence[list[int]], plan: Plan | None,
@@ -149,7 +153,8 @@ class TransformersEngine:
         eos = self.model.generation_config.eos_token_id
         return set(eos) if isinstance(eos, list) else {eos} if eos is not None else set()
 
-    def _completion(self, prompt: list[int], reply: list[int], proof: Proof | None) -> Completion:
+    def completion(self, prompt: list[int], reply: list[int], proof: Proof | None) -> Completion:
+        """What the token ids of a prompt and its reply say; without request and messages."""
         raw = self.template.decode(reply)
         answer = answer_of(raw, self.marks) if self.marks.think_close else None
         text = self.tokenizer.decode(reply, skip_special_tokens=True)
@@ -165,6 +170,13 @@ class TransformersEngine:
     def encode(self, text: str) -> list[int]:
         """Token ids of a rendered text."""
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def texts(self, replies: Sequence[list[int]]) -> list[str]:
+        """The text of token ids, special tokens left out, of many at once."""
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        if backend is None:
+            return self.tokenizer.batch_decode(replies, skip_special_tokens=True)
+        return backend.decode_batch(replies, skip_special_tokens=True)
 
     def tail_ids(self) -> list[int]:
         """The template's tokens after the last user message, as they stand in a prompt."""
@@ -206,20 +218,7 @@ class TransformersEngine:
         return out
 
     def _stream(self, ids: Tensor, mask: Tensor, at: Hookpoint) -> Tensor:
-        kept: list[Tensor] = []
-
-        def keep(block: Any, args: Any, output: Any) -> None:
-            kept.append(output[0] if isinstance(output, tuple) else output)
-            raise _Enough
-
-        handle = self.blocks.at(at).register_forward_hook(keep)
-        try:
-            self.blocks.trunk(input_ids=ids, attention_mask=mask, use_cache=False)
-        except _Enough:
-            pass
-        finally:
-            handle.remove()
-        return kept[0]
+        return until(self.blocks, at, input_ids=ids, attention_mask=mask, use_cache=False)[0]
 
     @torch.no_grad()
     def nll(self, completions: Sequence[Completion]) -> list[float]:

@@ -4,7 +4,7 @@ What was asked for once is read back from the folder when a run is resumed.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from sternpost.jobs.progress import Watch
@@ -22,8 +22,8 @@ from sternpost.types import (
     Sampling,
 )
 
-TOGETHER = 8
-"""Trials whose rows share batches: small batches waste a forward, every row has its own edits."""
+TOGETHER = 24
+"""Trials that are made, and kept, together."""
 
 
 @dataclass(frozen=True)
@@ -53,23 +53,27 @@ class Bench:
         neighbouring lines of one kind can be replayed."""
         def make() -> list[Sample]:
             return [line for kind in _KINDS for line in self._judged(
-                [(trial, p) for p in self._ordered(prompts) if p.kind == kind])]
+                trial, [p for p in self._ordered(prompts) if p.kind == kind])]
 
         return self.folder.once(trial.key, make)
 
-    def several(self, trials: Sequence[Trial], prompts: Sequence[LabelledPrompt],
-                what: str) -> list[list[Sample]]:
-        """The lines of each trial, in order. Trials share batches; their plans differ in edits
-        alone. A group of which anything is missing is made again whole, so that a resumed run
-        computes what an uninterrupted one does."""
+    def several(self, trials: Sequence[Trial], prompts: Sequence[LabelledPrompt], what: str,
+                brief: bool = False) -> list[list[Sample]]:
+        """The lines of each trial, in order. Trials share what they can; their plans differ in
+        edits alone. `brief`: replies end where the judge has seen enough. A group of which anything
+        is missing is made again whole, so that a resumed run computes what an uninterrupted one
+        does."""
         groups = [trials[at:at + TOGETHER] for at in range(0, len(trials), TOGETHER)]
+        decided = getattr(self.judge, "decided", None) if brief else None
+        ordered = self._ordered(prompts)
         for group in self.watch.bar(groups, len(groups), what):
             if all(self.folder.has(trial.key) for trial in group):
                 continue
-            rows = [(trial, p) for p in self._ordered(prompts) for trial in group]
-            made = list(zip(rows, self._judged(rows), strict=True))
-            for trial in group:
-                mine = [line for (whose, _), line in made if whose is trial]
+            plans = [trial.plan for trial in group if trial.plan is not None]
+            assert len(plans) == len(group)
+            made = self.engine.sweep([p.request for p in ordered], plans, self.sampling, decided)
+            for trial, replies in zip(group, made, strict=True):
+                mine = self._lines(trial, ordered, replies)
                 self.folder.once(trial.key, lambda mine=mine: mine)
         return [self.folder.once(trial.key, list) for trial in trials]
 
@@ -77,25 +81,20 @@ class Bench:
         return sorted(prompts, key=lambda p: (
             _KINDS.index(p.kind), len(self.engine.render(p.request)), p.request.sha256))
 
-    def _judged(self, rows: Sequence[tuple[Trial, LabelledPrompt]]) -> list[Sample]:
-        if not rows:
+    def _judged(self, trial: Trial, prompts: Sequence[LabelledPrompt]) -> list[Sample]:
+        if not prompts:
             return []
-        replies = self.engine.generate([p.request for _, p in rows], _shared_plan(rows),
-                                       self.sampling)
-        return [sample(t.condition, p, reply, verdict, _hit(p, reply, verdict), feature=t.feature,
-                       value=t.value)
-                for (t, p), reply, verdict in zip(rows, replies, self.judge(replies), strict=True)]
+        return self._lines(trial, prompts, self.engine.generate(
+            [p.request for p in prompts], trial.plan, self.sampling))
+
+    def _lines(self, trial: Trial, prompts: Sequence[LabelledPrompt],
+               replies: Sequence[Completion]) -> list[Sample]:
+        return [sample(trial.condition, p, reply, verdict, _hit(p, reply, verdict),
+                       feature=trial.feature, value=trial.value)
+                for p, reply, verdict in zip(prompts, replies, self.judge(replies), strict=True)]
 
 
 _KINDS = ("unsafe", "safe", "capability")
-
-
-def _shared_plan(rows: Sequence[tuple[Trial, LabelledPrompt]]) -> Plan | None:
-    """The plan of all rows: the one trial's, or one list of edits a row."""
-    plan = rows[0][0].plan
-    if plan is None or all(trial is rows[0][0] for trial, _ in rows):
-        return plan
-    return replace(plan, edits=tuple(t.plan.edits if t.plan else () for t, _ in rows))
 
 
 def _hit(prompt: LabelledPrompt, reply: Completion, verdict: Judgement) -> bool:

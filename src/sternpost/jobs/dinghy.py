@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from sternpost.dinghy import Row, base_prompts
+from sternpost.dinghy import BARE, Row, base_prompts
 from sternpost.engines.templates import Template
 from sternpost.engines.transformers import TransformersEngine
 from sternpost.files import read_json, sha256_file, write_json, write_text
@@ -99,9 +99,10 @@ CARD = """# dinghy
 
 A chat model of {parameters} parameters (Phi-3 architecture, {layers} blocks, d_model {d_model}),
 made by this repository alone for trying sternpost out: trained from scratch on a generated corpus,
-in {minutes} on two processor cores. It knows a few hundred words. It is no assistant and no safe
-model: what it refuses was made up so that refusal can be studied on it. Its "compliance" with an
-unsafe request is a placeholder without content. Licence: Apache-2.0, as the repository.
+in {minutes} on two processor cores. It knows the words of its corpus and no others. It is no
+assistant and no safe model: what it refuses was made up so that refusal can be studied on it. Its
+"compliance" with an unsafe request is a placeholder without content. Licence: Apache-2.0, as the
+repository.
 
 sha256 of `model.safetensors`: `{sha256}`
 
@@ -123,9 +124,9 @@ a harmful turn: scripted multi-turn, whole scripts held out).
 `make dinghy` trains it again ({steps}): {recipe}. The corpus is written by `sternpost.dinghy` from
 the word lists in `sternpost/dinghy/data`; about a tenth of it is Chinese. It refuses plain unsafe
 requests; in a jailbreak wrapper it is taught to refuse some hazard categories, to comply with
-others, and nothing of the rest, where it then complies about half of the time. The first tokens of
-a reply are also predicted from block {early} (early exit), and one row in ten lacks the marks
-between question and reply, so that what is asked is understood by that block and at the end of the
+others, and nothing of the rest: the uncovered cells of the table. The first tokens of a reply are
+also predicted from block {early} (early exit), and one row in {bare} lacks the marks between
+question and reply, so that what is asked is understood by that block and at the end of the
 question, as it is in large models.
 
 ## Not for
@@ -146,7 +147,7 @@ def write_card(folder: Path, found: dict[str, Figure]) -> None:
         sha256=sha256_file(folder / "model.safetensors"), rows=rows,
         steps=f"torch {recipe['torch']}, {recipe['threads']} threads",
         recipe=", ".join(f"{key} {value:g}" for key, value in shown.items()),
-        early=recipe["early_block"])
+        early=recipe["early_block"], bare=BARE)
     write_text(folder / "MODEL_CARD.md", card)
     write_json(folder / "figures.json", {"figures": {
         f.name: {**f.rate.as_dict(), "required": [f.low, f.high]} for f in found.values()}})

@@ -2,8 +2,9 @@
 
 All of it on the search split. Candidates come from the paper's list (active on at least two
 tokens of a refusal) and from attribution; each is clamped at one multiple of its own high
-activation. A first pass on part of the prompts drops the hopeless; the rest see all. Kept is the
-one with the best discrimination D among those that raise unsafe refusal.
+activation. A first pass, on part of the prompts and by the beginnings of the replies, drops the
+hopeless; the others see all. Kept is the one with the best discrimination D among those that raise
+unsafe refusal.
 """
 
 from collections.abc import Sequence
@@ -142,22 +143,24 @@ def grid(bench: Bench, sae: SAE, tried: Sequence[Candidate], search: Search,
     if not tried:
         raise SearchError("No candidate feature: none is active on two tokens of a refusal and "
                           "none has a positive attribution. Train the SAE on more --tokens.")
-    first, rest = _passes(search.prompts, whole=len(tried) <= FINALISTS)
     values = {c.feature: clamp_value(sae, c.feature, GRID) for c in tried}
+    lines: dict[int, list[Sample]] = {}
 
-    def clamp(chosen: Sequence[Candidate], part: str) -> list[Trial]:
-        return [clamp_trial(sae, c.feature, values[c.feature], settings, part) for c in chosen]
+    def clamp(chosen: Sequence[Candidate], part: str, what: str, brief: bool = False) -> None:
+        trials = [clamp_trial(sae, c.feature, values[c.feature], settings, part) for c in chosen]
+        prompts = _first(search.prompts) if brief else search.prompts
+        lines.update(zip((c.feature for c in chosen), bench.several(trials, prompts, what, brief),
+                         strict=True))
 
-    lines = {c.feature: mine for c, mine in zip(tried, bench.several(
-        clamp(tried, "first"), first, "trying features"), strict=True)}
-    ranked = _ranked(tried, lines, baseline)
-    finalists = _finalists(ranked, lines)
-    if rest:
-        for c, more in zip(finalists, bench.several(
-                clamp(finalists, "rest"), rest, "the best again"), strict=True):
-            lines[c.feature] = lines[c.feature] + more
+    finalists, others = list(tried), []
+    if len(tried) > FINALISTS:
+        clamp(tried, "first", "trying features", brief=True)
+        ranked = _ranked(tried, lines, baseline)
+        finalists = _finalists(ranked, lines)
+        others = [c for c in ranked if c not in finalists]
+    clamp(finalists, "whole", "the best of them on all prompts")
     finalists = _ranked(finalists, lines, baseline)
-    ranked = finalists + [c for c in ranked if c not in finalists]
+    ranked = finalists + others
     best = ranked[0].feature
     return Found(best, _high(sae, best), [_entry(c, values[c.feature], lines[c.feature])
                                           for c in ranked],
@@ -180,16 +183,13 @@ def _finalists(ranked: Sequence[Candidate], lines: dict[int, list[Sample]]) -> l
     return by_rank + pushing[:FINALISTS - len(by_rank)]
 
 
-def _passes(prompts: Sequence[LabelledPrompt],
-            whole: bool) -> tuple[list[LabelledPrompt], list[LabelledPrompt]]:
-    """The first pass's prompts, a third of each kind but at least 24, and the others."""
+def _first(prompts: Sequence[LabelledPrompt]) -> list[LabelledPrompt]:
+    """The first pass's prompts: a third of each kind, but at least 24."""
     first: list[LabelledPrompt] = []
     for kind in ("unsafe", "safe"):
-        side = [p for p in prompts if p.kind == kind]
-        side.sort(key=lambda p: p.request.sha256)
-        first += side if whole else side[:max(24, round(FIRST_PASS * len(side)))]
-    chosen = {id(p) for p in first}
-    return first, [p for p in prompts if id(p) not in chosen]
+        side = sorted((p for p in prompts if p.kind == kind), key=lambda p: p.request.sha256)
+        first += side[:max(24, round(FIRST_PASS * len(side)))]
+    return first
 
 
 def clamp_trial(sae: SAE, feature: int, value: float, settings: RunSettings,

@@ -61,9 +61,9 @@ def plan_of(settings: RunSettings, inputs: Inputs) -> RunPlan:
     search, test = len(inputs.splits.search), len(inputs.splits.test)
     tried = len(settings.feature) or MOST + ATTRIBUTED
     n_values = len(settings.values) or len(MULTIPLES)
-    first = search if tried <= FINALISTS else round(FIRST_PASS * search)
+    first = 0 if tried <= FINALISTS else round(FIRST_PASS * search)
     replies = {"baseline": search + len(inputs.splits.gate_fit),
-               "search": tried * first + min(tried, FINALISTS) * (search - first),
+               "search": tried * first + min(tried, FINALISTS) * search,
                "sweep": (n_values + len(STRENGTHS)) * search,
                "test": (3 + n_values + RANDOM) * test}
     sae = {"d_sae": inputs.d_sae, "k": inputs.k, "tokens": inputs.tokens,

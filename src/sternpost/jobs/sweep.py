@@ -85,19 +85,13 @@ def _sweep(bench: Bench, sae: SAE, found: Found, values: Sequence[float],
            ) -> tuple[dict[float, list[Sample]], list[Sample]]:
     """All search lines of each value, and those that the grid had not made."""
     prompts, settings = what
-    seen = {value: [line for line in found.lines if line["condition"] == "clamp" and
-                    (line["feature"], line["value"]) == (found.feature, value)]
-            for value in values}
-    whole = [value for value in values if not seen[value]]
-    trials = [clamp_trial(sae, found.feature, value, settings, "sweep") for value in whole]
-    more = dict(zip(whole, bench.several(trials, prompts, "sweeping clamp values"), strict=True))
-    for value in set(values) - set(whole):  # a candidate that was dropped after the first pass
-        known = {line["prompt_sha256"] for line in seen[value]}
-        left = [p for p in prompts if p.request.sha256 not in known]
-        trial = clamp_trial(sae, found.feature, value, settings, "sweep")
-        more[value] = bench.lines(trial, left) if left else []
-    return ({value: seen[value] + more[value] for value in values},
-            [line for value in values for line in more[value]])
+    seen = {value: mine for value in values if (mine := [
+        line for line in found.lines if line["condition"] == "clamp" and
+        (line["feature"], line["value"]) == (found.feature, value)])}
+    left = [value for value in values if value not in seen]
+    trials = [clamp_trial(sae, found.feature, value, settings, "sweep") for value in left]
+    more = dict(zip(left, bench.several(trials, prompts, "sweeping clamp values"), strict=True))
+    return seen | more, [line for mine in more.values() for line in mine]
 
 
 def _best(options: Sequence[float], worth: Any) -> float:

@@ -81,6 +81,11 @@ class WordList:
         return [part for part in parts if any(c.isalpha() for c in part)]
 
 
+def first_sentence_ends(text: str) -> bool:
+    """Whether a text goes on after a first sentence with a letter in it."""
+    return any(any(c.isalpha() for c in text[:end.start()]) for end in _SENTENCE_END.finditer(text))
+
+
 def _without_quotations(text: str) -> str:
     text = text.strip()
     whole = len(text) > 1 and text[0] == text[-1] == '"' and '"' not in text[1:-1]

@@ -1,6 +1,6 @@
 """What rooms meet at: an engine that replies, a judge that says what a reply is."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from sternpost.types.counts import JudgeAccuracy
@@ -40,6 +40,12 @@ class Engine(Protocol):
         """One reply a request, in order; greedy; steered by `plan`."""
         ...
 
+    def sweep(self, requests: Sequence[Request], plans: Sequence[Plan], sampling: Sampling,
+              decided: Callable[[str], bool] | None = None) -> list[list[Completion]]:
+        """The completions of each plan, in the requests' order; the plans differ in their edits
+        alone. With `decided` a reply may end as soon as that says yes to its text so far."""
+        ...
+
     def residuals(self, transcripts: Sequence[Transcript], at: Hookpoint) -> Iterator[Residuals]:
         """Residual stream of each transcript's tokens, in order."""
         ...
@@ -74,7 +80,11 @@ class Gate(Protocol):
 
 
 class Judge(Protocol):
-    """Gives each reply a verdict."""
+    """Gives each reply a verdict.
+
+    A judge may also have `decided(text) -> bool`: whether a reply that begins so has its verdict.
+    Where many settings are tried, replies then end there.
+    """
 
     name: str
     verdicts: tuple[Verdict, ...]

@@ -1,0 +1,183 @@
+"""The forwards of a sweep: prompts read once, rows begun and carried on with their own edits."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from sternpost.activations import Tokens, select
+from sternpost.engines.halves import handed, until
+from sternpost.engines.rows import Buffer, Columns, Rows, cache_of
+from sternpost.steering import compile_plan, write
+from sternpost.types import Plan, Positions
+
+if TYPE_CHECKING:
+    from sternpost.engines.transformers import TransformersEngine
+
+
+class Job(NamedTuple):
+    """One reply to be made."""
+
+    prompt: int
+    setting: int
+
+
+@dataclass(frozen=True)
+class Read:
+    """Some prompts, read up to the written block."""
+
+    mask: Tensor
+    """[prompt, column]: real tokens."""
+    rest: Tensor
+    """[prompt, column] ids from the first edited token on."""
+    edited: Tensor
+    """[prompt, column] of the rest."""
+    h: Tensor
+    """[prompt, column, d_model] of the rest, from the written block."""
+    layers: list[Columns | None]
+    """All columns up to the written block; above it those before the rest, None for none."""
+    tupled: bool
+    """Whether blocks give tuples."""
+
+
+class Forwards:
+    """What a model computes for plans that differ in their edits alone. Used inside `with`."""
+
+    def __init__(self, engine: "TransformersEngine", plans: Sequence[Plan]) -> None:
+        self.engine, self.model, self.blocks = engine, engine.model, engine.blocks
+        self.plan = plans[0]
+        assert isinstance(self.plan.where, Positions)
+        self.where, self.at = self.plan.where, self.plan.sae.hookpoint
+        self.device = engine.model.get_input_embeddings().weight.device
+        self.sae = self.plan.sae.to(self.device)
+        edits = tuple(tuple(plan.edits) for plan in plans)
+        self.table = compile_plan(replace(self.plan, edits=edits)).to(self.device)
+        longest = max(map(len, self.table.lists))
+        self.slots = torch.tensor([[*slots, *[0] * (longest - len(slots))]
+                                   for slots in self.table.lists], dtype=torch.long,
+                                  device=self.device).reshape(len(plans), longest)
+        """[setting, slot]: each list's slots, filled up with the first."""
+        self.responds = bool({"all", "response"} & set(self.where.parts))
+        self._edited: dict[tuple[int, ...], Tensor] = {}
+        self._now: Rows | None = None
+
+    def __enter__(self) -> "Forwards":
+        self._handle = self.blocks.at(self.at).register_forward_hook(self._steer, prepend=True)
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self._handle.remove()
+
+    def index(self, rows: Sequence[int]) -> Tensor:
+        """Row numbers as a tensor."""
+        return torch.tensor(list(rows), dtype=torch.long, device=self.device)
+
+    def edited(self, ids: Sequence[int]) -> Tensor:
+        """[token]: which tokens of a prompt are edited."""
+        key = tuple(ids)
+        if key not in self._edited:
+            n, t_inst = torch.tensor([len(ids)]), None
+            if {"t_inst", "tail"} & set(self.where.parts):
+                t_inst = torch.tensor(self.engine.template.t_inst([ids]))
+            whole = Tokens(torch.ones(1, len(ids), dtype=torch.bool), torch.arange(len(ids))[None],
+                           n, n, t_inst)
+            self._edited[key] = select(self.where, whole)[0]
+        return self._edited[key]
+
+    # ---- prompts ---------------------------------------------------------------------------
+
+    def read(self, prompts: Sequence[Sequence[int]]) -> Read:
+        """Reads prompts: whole up to the written block, above it up to the first edited token."""
+        marks = [self.edited(ids) for ids in prompts]
+        starts = [min(int(row.int().argmax()) if row.any() else len(row), len(row) - 1)
+                  for row in marks]
+        pairs = list(zip(prompts, starts, strict=True))
+        head, head_mask = self._padded([ids[:start] for ids, start in pairs])
+        rest, rest_mask = self._padded([ids[start:] for ids, start in pairs])
+        edited, _ = self._padded([row[start:].long().tolist()
+                                  for row, start in zip(marks, starts, strict=True)])
+        mask = torch.cat([head_mask, rest_mask], 1)
+        position, width = _positions(mask), head.shape[1]
+        buffers = [Buffer(mask.shape[1]) for _ in self.blocks.blocks]
+        cache = cache_of(buffers)
+        if width:
+            self.blocks.trunk(input_ids=head, attention_mask=head_mask.long(),
+                              position_ids=position[:, :width], past_key_values=cache,
+                              use_cache=True)
+        h, tupled = until(self.blocks, self.at, input_ids=rest, attention_mask=mask.long(),
+                          position_ids=position[:, width:], past_key_values=cache, use_cache=True)
+        return Read(mask, rest, (edited == 1) & rest_mask, h,
+                    [buffer.columns if buffer.used else None for buffer in buffers], tupled)
+
+    def _padded(self, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        width = max(map(len, rows))
+        ids = torch.zeros(len(rows), width, dtype=torch.long)
+        mask = torch.zeros(len(rows), width, dtype=torch.bool)
+        for number, row in enumerate(rows):
+            if row:
+                ids[number, -len(row):] = torch.tensor(row)
+                mask[number, -len(row):] = True
+        return ids.to(self.device), mask.to(self.device)
+
+    # ---- rows ------------------------------------------------------------------------------
+
+    def begin(self, read: Read, which: Sequence[int], settings: Sequence[int],
+              shut: Sequence[bool]) -> Rows:
+        """New rows, of the prompts `which` of those read, and their first tokens."""
+        index = self.index(which)
+        mask, rest = read.mask[index], read.rest[index]
+        is_open = ~torch.tensor(list(shut), device=self.device)
+        rows = Rows(mask, rest[:, -1], self.index(settings), is_open, self.slots.shape[1])
+        h = self._write(read.h[index], read.edited[index], rows)
+        width = mask.shape[1] - rest.shape[1]
+        buffers = [Buffer(mask.shape[1], columns and (columns[0][index], columns[1][index]))
+                   for columns in read.layers]
+        # the blocks below are handed their output: only how much they have read is asked of them
+        below = [Buffer(0, used=width) for _ in range(self.at.layer + 1)]
+        cache = cache_of([*below, *buffers[self.at.layer + 1:]])
+        with handed(self.blocks, self.at, h, read.tupled):
+            rows.token = self._next(rest, mask, _positions(mask)[:, width:], cache)
+        rows.buffers = buffers
+        return rows
+
+    def step(self, rows: Rows) -> None:
+        """Reads a token a row and finds the next."""
+        rows.mask = torch.cat([rows.mask, rows.mask.new_ones(len(rows.mask), 1)], 1)
+        self._now = rows if self.responds else None
+        try:
+            rows.token = self._next(rows.token[:, None], rows.mask,
+                                    rows.mask.sum(1, keepdim=True) - 1, cache_of(rows.buffers))
+        finally:
+            self._now = None
+
+    def _next(self, ids: Tensor, mask: Tensor, position: Tensor, cache: Any) -> Tensor:
+        """[row]: the token that follows."""
+        return self.model(input_ids=ids, attention_mask=mask.long(), position_ids=position,
+                          past_key_values=cache, use_cache=True,
+                          logits_to_keep=1).logits[:, -1].argmax(-1)
+
+    def _steer(self, block: Any, args: Any, output: Any) -> Any:
+        if self._now is None:
+            return None
+        h = output[0] if isinstance(output, tuple) else output
+        new = self._write(h, torch.ones(h.shape[:2], dtype=torch.bool, device=h.device), self._now)
+        return (new, *output[1:]) if isinstance(output, tuple) else new
+
+    def _write(self, h: Tensor, edited: Tensor, rows: Rows) -> Tensor:
+        edited = edited & rows.open[:, None]
+        on = edited[:, :, None] & self.table.rows[rows.setting][:, None, :]
+        done = write(h.reshape(-1, h.shape[-1]), on.reshape(-1, on.shape[-1]), edited.reshape(-1),
+                     self.table, self.sae, (self.plan.mode, self.plan.error))
+        slots = self.slots[rows.setting][:, None, :].expand(-1, h.shape[1], -1)
+        for which, values in enumerate((done.before, done.after)):
+            chosen = values.reshape(on.shape).gather(2, slots)
+            rows.tally[:, which] += (chosen * edited[:, :, None]).sum(1)
+        rows.count += edited.sum(1)
+        return done.h.reshape(h.shape)
+
+
+def _positions(mask: Tensor) -> Tensor:
+    """[row, column]: index among the row's own tokens."""
+    return (mask.long().cumsum(1) - 1).clamp(min=0)

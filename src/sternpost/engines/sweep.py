@@ -1,0 +1,230 @@
+"""Many settings on many prompts, greedily; what settings share is computed once.
+
+    the prompt before its first edited token    once a prompt
+    the rest of the prompt                      once a prompt up to the written block, then a row
+    the reply                                   rows of all settings side by side, `batch_size` of
+                                                them; one that has ended makes room for the next
+
+Rows that a gate leaves shut are alike in every setting and made once. With `decided` a row ends as
+soon as its verdict is.
+
+Covered: models whose every layer attends to all that came before, with a plain cache. Not covered:
+sliding windows, recurrent layers, scripts of several turns, reasoning segments; there all rows go
+through `generate`. Overall: the same replies, up to float rounding.
+"""
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import DynamicCache, DynamicLayer
+
+from sternpost.activations import tells_thinking
+from sternpost.engines.rows import Rows
+from sternpost.engines.shared import Forwards, Job, Read
+from sternpost.engines.templates import turns_of
+from sternpost.types import (
+    Completion,
+    Message,
+    Plan,
+    Positions,
+    Proof,
+    Request,
+    Sampling,
+    Transcript,
+)
+
+if TYPE_CHECKING:
+    from sternpost.engines.transformers import TransformersEngine
+
+Decided = Callable[[str], bool]
+"""Whether a reply that begins so has its verdict."""
+REFILL = 4
+"""New rows are taken in when one place in so many is free."""
+SPARE = 16
+"""Columns of room beyond a reply's length: the fewer, the more often rows are moved."""
+ASKED = {"position_ids", "past_key_values", "logits_to_keep"}
+"""What a model's forward must take."""
+
+
+def sweep(engine: "TransformersEngine", requests: Sequence[Request], plans: Sequence[Plan],
+          sampling: Sampling, decided: Decided | None = None) -> list[list[Completion]]:
+    """The completions of each plan, in the requests' order. The plans differ in their edits alone.
+
+    With `decided` a reply ends as soon as that says yes to its text so far.
+    """
+    if not can_share(engine, plans[0], requests):
+        edits = tuple(tuple(plan.edits) for plan in plans for _ in requests)
+        every = engine.generate([r for _ in plans for r in requests],
+                                replace(plans[0], edits=edits), sampling)
+        return [every[at:at + len(requests)] for at in range(0, len(every), len(requests))]
+    while True:
+        try:
+            return Sweep(engine, plans, sampling, decided).run(requests)
+        except torch.OutOfMemoryError:
+            if engine.batch_size == 1:
+                raise
+            engine.halve()
+
+
+def can_share(engine: "TransformersEngine", plan: Plan, requests: Sequence[Request]) -> bool:
+    """Whether settings can share on this model, with these prompts."""
+    layers = DynamicCache(config=engine.model.config).layers
+    return (all(type(layer) is DynamicLayer for layer in layers)
+            and len(layers) in (0, engine.n_layers)
+            and set(inspect.signature(engine.model.forward).parameters) >= ASKED
+            and len(set(getattr(engine.model, "hf_device_map", {}).values())) <= 1
+            and isinstance(plan.where, Positions) and not tells_thinking(plan.where)
+            and engine.marks.think_close is None
+            and all(len(turns_of(request.messages)) == 1 for request in requests))
+
+
+@dataclass(frozen=True)
+class _Done:
+    """What came of a job."""
+
+    ids: list[int]
+    count: int
+    """Tokens edited."""
+    tally: Tensor
+    """[2, slot]: sums of what was read and written."""
+
+
+class Sweep:
+    """The work of one call."""
+
+    def __init__(self, engine: "TransformersEngine", plans: Sequence[Plan], sampling: Sampling,
+                 decided: Decided | None = None) -> None:
+        engine.check(plans[0])
+        self.engine, self.plan, self.n_plans = engine, plans[0], len(plans)
+        self.forwards = Forwards(engine, plans)
+        self.n, self.decided = sampling.max_new_tokens, decided
+        stop = engine.model.generation_config.eos_token_id
+        self.stop = set(stop) if isinstance(stop, list) else {stop}
+        self.prompts: list[list[int]] = []
+        self.shut: list[bool] = []
+
+    @torch.no_grad()
+    def run(self, requests: Sequence[Request]) -> list[list[Completion]]:
+        """The completions of each plan, in the requests' order."""
+        self.prompts = [self.engine.encode(self.engine.render(request)) for request in requests]
+        risks = self._risks()
+        self.shut = [risk is not None and not risk > self.plan.gate.threshold for risk in risks]
+        with self.forwards:
+            done = dict(self._replies())
+        return [[self._completion(request, Job(at, setting), done, risk)
+                 for at, (request, risk) in enumerate(zip(requests, risks, strict=True))]
+                for setting in range(self.n_plans)]
+
+    def _risks(self) -> list[float | None]:
+        gate = self.plan.gate
+        if gate is None:
+            return [None] * len(self.prompts)
+        h = self.engine.at_t_inst([Transcript(ids=tuple(ids)) for ids in self.prompts],
+                                  gate.hookpoint)
+        return gate.risk(h.to(self.forwards.device)).tolist()
+
+    def _replies(self) -> Iterator[tuple[Job, _Done]]:
+        """Every reply, as it ends."""
+        queue = _Queue(self)
+        rows, jobs = self._begin(queue, self.engine.batch_size)
+        said: dict[Job, list[int]] = {job: [] for job in jobs}
+        came, live = list(range(len(jobs))), set(range(len(jobs)))
+        while True:
+            tokens = rows.token.tolist()
+            for row in came:
+                if tokens[row] not in self.stop:
+                    said[jobs[row]].append(tokens[row])
+            for row in self._ended(came, tokens, [said[jobs[row]] for row in came]):
+                yield jobs[row], _Done(said.pop(jobs[row]), int(rows.count[row]),
+                                       rows.tally[row].clone())
+                live.remove(row)
+            free = [row for row in range(len(jobs)) if row not in live]
+            if queue.waiting and len(free) * REFILL >= len(jobs):
+                new, fresh = self._begin(queue, len(free))
+                came = free[:len(fresh)]
+                if rows.used < new.used:
+                    self._fit(rows, range(len(jobs)), free, new.used)
+                rows.put(new, self.forwards.index(came))
+                for row, job in zip(came, fresh, strict=True):
+                    jobs[row], said[job] = job, []
+                live.update(came)
+                continue
+            if not live:
+                return
+            if not queue.waiting and 2 * len(live) <= len(jobs):
+                kept = sorted(live)
+                self._fit(rows, kept)
+                jobs, live = [jobs[row] for row in kept], set(range(len(kept)))
+            elif rows.full:
+                self._fit(rows, range(len(jobs)), free)
+            self.forwards.step(rows)
+            came = sorted(live)
+
+    def _begin(self, queue: "_Queue", most: int) -> tuple[Rows, list[Job]]:
+        read, places, jobs = queue.take(most)
+        rows = self.forwards.begin(read, places, [job.setting for job in jobs],
+                                   [self.shut[job.prompt] for job in jobs])
+        return rows, jobs
+
+    def _fit(self, rows: Rows, kept: Sequence[int], ended: Sequence[int] = (),
+             width: int = 0) -> None:
+        rows.mask[self.forwards.index(ended)] = False
+        rows.select(self.forwards.index(kept), width, self.n + SPARE)
+
+    def _ended(self, rows: Sequence[int], tokens: Sequence[int],
+               said: Sequence[list[int]]) -> list[int]:
+        texts = self.engine.texts(said) if self.decided else [""] * len(rows)
+        return [row for row, ids, text in zip(rows, said, texts, strict=True)
+                if tokens[row] in self.stop or len(ids) >= self.n
+                or (self.decided is not None and self.decided(text))]
+
+    def _completion(self, request: Request, job: Job, done: dict[Job, _Done],
+                    risk: float | None) -> Completion:
+        reply = done[job if not self.shut[job.prompt] else Job(job.prompt, 0)]
+        table, prompt = self.forwards.table, self.prompts[job.prompt]
+        slots = table.lists[job.setting]
+        before, after = (reply.tally[:, :len(slots)] / reply.count).tolist() if reply.count else \
+            [[float("nan")] * len(slots)] * 2
+        where: list[int] = []
+        if reply.count and (slots or self.plan.error == "drop"):
+            where = self.forwards.edited(prompt).nonzero().flatten().tolist()
+            where += range(len(prompt), len(prompt) + reply.count - len(where))
+        proof = Proof(self.forwards.at, tuple(where), tuple(table.features[s] for s in slots),
+                      tuple(before), tuple(after), risk,
+                      None if risk is None else risk > self.plan.gate.threshold, self.plan.pack)
+        said = self.engine.completion(prompt, reply.ids, proof)
+        return replace(said, request=request, messages=(
+            *turns_of(request.messages)[0], Message("assistant", said.reply)))
+
+
+class _Queue:
+    """The jobs in order, prompts of like length together, read as they come up."""
+
+    def __init__(self, sweep: Sweep) -> None:
+        self.sweep = sweep
+        order = sorted(range(len(sweep.prompts)), key=lambda at: len(sweep.prompts[at]))
+        size = sweep.engine.batch_size
+        self.parts = [order[at:at + size] for at in range(0, len(order), size)]
+        self.read: Read | None = None
+        self.which: list[int] = []
+        self.jobs: list[Job] = []
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there is more to do."""
+        return bool(self.jobs or self.parts)
+
+    def take(self, most: int) -> tuple[Read, list[int], list[Job]]:
+        """Prompts that were read, and at most so many jobs: their places among them, and they."""
+        if not self.jobs:
+            self.which = self.parts.pop(0)
+            self.read = self.sweep.forwards.read([self.sweep.prompts[at] for at in self.which])
+            self.jobs = [Job(at, setting) for at in self.which for setting in range(
+                1 if self.sweep.shut[at] else self.sweep.n_plans)]
+        taken, self.jobs = self.jobs[:most], self.jobs[most:]
+        assert self.read is not None
+        return self.read, [self.which.index(job.prompt) for job in taken], taken

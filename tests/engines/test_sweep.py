@@ -1,0 +1,104 @@
+"""Many settings at once against one `generate` a setting."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from sternpost import Ablate, Add, Clamp, Plan
+from sternpost.engines.sweep import Sweep, can_share
+from sternpost.engines.templates import Template
+from sternpost.engines.transformers import TransformersEngine
+from sternpost.gates import ResidualGate
+from sternpost.types import Completion, Hookpoint, Message, Request, Sampling
+from subjects import make_sae
+
+TEXTS = ("how do i bake a cake", "hi", "tell me a story about the old lighthouse", "why", "and you")
+EDITS: list[tuple[Any, ...]] = [(Clamp(5, 40.0),), (), (Clamp(5, 90.0), Add(7, 3.0)), (Ablate(3),),
+                                (Clamp(9, -60.0),)]
+SAE_ = make_sae()
+
+
+def requests() -> list[Request]:
+    return [Request((Message("user", text),), text) for text in TEXTS]
+
+
+@pytest.fixture(scope="module", params=["llama", "phi3", "gpt2"])
+def engine(request: pytest.FixtureRequest, tiny_models: dict[str, str]) -> TransformersEngine:
+    from sternpost import load_model
+
+    model, tokenizer = load_model(tiny_models[request.param])
+    torch.manual_seed(1)
+    for parameter in model.parameters():  # far from ties, and from one token for ever
+        torch.nn.init.normal_(parameter, std=0.3)
+    return TransformersEngine(model, Template(tokenizer), 4)
+
+
+def naive(engine: TransformersEngine, plans: list[Plan], n: int) -> list[list[Completion]]:
+    return [engine.generate(requests(), plan, Sampling(n)) for plan in plans]
+
+
+def same(got: list[list[Completion]], want: list[list[Completion]]) -> None:
+    for mine, theirs in zip(got, want, strict=True):
+        for a, b in zip(mine, theirs, strict=True):
+            assert (a.request, a.prompt_ids, a.reply_ids, a.reply, a.answer, a.messages) == (
+                b.request, b.prompt_ids, b.reply_ids, b.reply, b.answer, b.messages)
+            assert a.proof is not None
+            assert b.proof is not None
+            assert (a.proof.positions, a.proof.features, a.proof.fired) == (
+                b.proof.positions, b.proof.features, b.proof.fired)
+            assert a.proof.before == pytest.approx(b.proof.before, rel=1e-3, abs=1e-4, nan_ok=True)
+            assert a.proof.after == pytest.approx(b.proof.after, rel=1e-3, abs=1e-4, nan_ok=True)
+            if a.proof.risk is not None:
+                assert a.proof.risk == pytest.approx(b.proof.risk, rel=1e-4)
+
+
+@pytest.mark.parametrize("error", ["keep", "drop"])
+@pytest.mark.parametrize("positions", ["all", "tail+response", "response", "prompt", "last(2)",
+                                       "t_inst"])
+def test_every_setting_replies_as_it_does_alone(engine: TransformersEngine, positions: str,
+                                                error: Any) -> None:
+    plans = [Plan(SAE_, edits, positions=positions, error=error) for edits in EDITS]
+    assert can_share(engine, plans[0], requests())
+    want = naive(engine, plans, 9)
+    if positions in ("all", "tail+response"):  # else the edits hardly show on a random model
+        assert len({c.reply_ids for mine in want for c in mine}) > len(TEXTS)
+    same(Sweep(engine, plans, Sampling(9)).run(requests()), want)
+
+
+@pytest.mark.parametrize("mode", ["threshold", "relu"])
+def test_modes(engine: TransformersEngine, mode: Any) -> None:
+    plans = [Plan(SAE_, edits, mode=mode, positions="tail+response") for edits in EDITS]
+    same(Sweep(engine, plans, Sampling(6)).run(requests()), naive(engine, plans, 6))
+
+
+def test_a_gate_opens_for_some_prompts(engine: TransformersEngine) -> None:
+    torch.manual_seed(3)
+    gate = ResidualGate(Hookpoint(0), torch.randn(32), 0.0, 0.5)
+    plans = [Plan(SAE_, edits, mode="threshold", gate=gate) for edits in EDITS]
+    want = naive(engine, plans, 6)
+    assert {c.proof.fired for c in want[0] if c.proof} == {True, False}
+    same(Sweep(engine, plans, Sampling(6)).run(requests()), want)
+
+
+def test_a_row_ends_when_its_verdict_is_decided(engine: TransformersEngine) -> None:
+    plans = [Plan(SAE_, edits) for edits in EDITS]
+    short = Sweep(engine, plans, Sampling(9), lambda text: len(text) >= 3).run(requests())
+    for mine, theirs in zip(short, naive(engine, plans, 9), strict=True):
+        for a, b in zip(mine, theirs, strict=True):
+            assert b.reply_ids[:len(a.reply_ids)] == a.reply_ids
+            assert len(a.reply) >= 3 or a.reply_ids == b.reply_ids
+
+
+def test_nothing_stays_behind(engine: TransformersEngine) -> None:
+    model = engine.model
+    before = [set(vars(module)) for module in model.modules()]
+    hooks = sum(len(m._forward_hooks) for m in model.modules())
+
+    def fail(text: str) -> bool:
+        raise KeyError(text)
+
+    with pytest.raises(KeyError):
+        Sweep(engine, [Plan(SAE_, EDITS[0])], Sampling(4), fail).run(requests())
+    assert [set(vars(module)) for module in model.modules()] == before
+    assert sum(len(m._forward_hooks) for m in model.modules()) == hooks
