@@ -53,17 +53,17 @@ def same(got: list[list[Completion]], want: list[list[Completion]]) -> None:
                 assert a.proof.risk == pytest.approx(b.proof.risk, rel=1e-4)
 
 
-@pytest.mark.parametrize("error", ["keep", "drop"])
-@pytest.mark.parametrize("positions", ["all", "tail+response", "response", "prompt", "last(2)",
-                                       "t_inst"])
+@pytest.mark.parametrize(("positions", "error"), [
+    ("all", "keep"), ("all", "drop"), ("tail+response", "keep"), ("tail+response", "drop"),
+    ("response", "keep"), ("prompt", "keep"), ("last(2)", "keep"), ("t_inst", "keep")])
 def test_every_setting_replies_as_it_does_alone(engine: TransformersEngine, positions: str,
                                                 error: Any) -> None:
     plans = [Plan(SAE_, edits, positions=positions, error=error) for edits in EDITS]
     assert can_share(engine, plans[0], requests())
-    want = naive(engine, plans, 9)
+    want = naive(engine, plans, 7)
     if positions in ("all", "tail+response"):  # else the edits hardly show on a random model
         assert len({c.reply_ids for mine in want for c in mine}) > len(TEXTS)
-    same(Sweep(engine, plans, Sampling(9)).run(requests()), want)
+    same(Sweep(engine, plans, Sampling(7)).run(requests()), want)
 
 
 @pytest.mark.parametrize("mode", ["threshold", "relu"])
