@@ -84,7 +84,8 @@ def test_every_figure_of_the_card_is_counted_anew_and_holds() -> None:
     for name, figure in found.items():
         assert figure.holds, (name, str(figure.rate))
         assert abs(figure.rate.share - kept[name]["hits"] / kept[name]["n"]) < 0.02, name
-        assert f"| {name} | {Rate(**{k: kept[name][k] for k in RATE & kept[name].keys()})} |" in card
+        rate = Rate(**{key: kept[name][key] for key in RATE & kept[name].keys()})
+        assert f"| {name} | {rate} |" in card
 
 
 @pytest.mark.slow

@@ -23,7 +23,7 @@ EXPLAINED = {
 @click.command()
 @click.option("--out", default="runs/demo", show_default=True, help="Folder for the results.")
 @click.option("--seed", default=0, show_default=True, help="Seed of SAE, gate and controls.")
-@click.option("--quick", is_flag=True, help="Fewer prompts: faster, wider intervals.")
+@click.option("--quick", is_flag=True, help="Fewer prompts: under two minutes, wider intervals.")
 @click.option("--resume", is_flag=True, help="Go on with an unfinished demo.")
 @click.option("--force", is_flag=True, help="Replace another run in the folder.")
 @debug
