@@ -102,3 +102,29 @@ def test_nothing_stays_behind(engine: TransformersEngine) -> None:
         Sweep(engine, [Plan(SAE_, EDITS[0])], Sampling(4), fail).run(requests())
     assert [set(vars(module)) for module in model.modules()] == before
     assert sum(len(m._forward_hooks) for m in model.modules()) == hooks
+
+
+def test_scripts_and_nothing_at_all_go_through_generate(engine: TransformersEngine) -> None:
+    script = Request((Message("user", "hi"), Message("user", "why")), "script")
+    plans = [Plan(SAE_, edits) for edits in EDITS[:2]]
+    assert not can_share(engine, plans[0], [script])
+    asked = [script, requests()[0]]
+    same(engine.sweep(asked, plans, Sampling(4)),
+         [engine.generate(asked, plan, Sampling(4)) for plan in plans])
+    assert engine.sweep([], plans, Sampling(4)) == [[], []]
+
+
+def test_out_of_memory_halves_the_batch_and_goes_on(engine: TransformersEngine,
+                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+    plans, run, sizes = [Plan(SAE_, edits) for edits in EDITS], Sweep.run, []
+
+    def fail_once(self: Sweep, asked: list[Request]) -> list[list[Completion]]:
+        sizes.append(engine.batch_size)
+        if len(sizes) == 1:
+            raise torch.OutOfMemoryError
+        return run(self, asked)
+
+    monkeypatch.setattr(Sweep, "run", fail_once)
+    monkeypatch.setattr(engine, "batch_size", 4)
+    same(engine.sweep(requests(), plans, Sampling(4)), naive(engine, plans, 4))
+    assert sizes == [4, 2]

@@ -274,7 +274,7 @@ def test_thinking_and_answer_split_the_response(monkeypatch: pytest.MonkeyPatch)
 def test_t_inst_and_tail_are_read_off_the_template(engine: TransformersEngine) -> None:
     how = plan(engine)
     prompts = [engine.encode(engine.render(request)) for request in REQUESTS[:3]]
-    ids, mask = engine._padded(prompts, left=True)
+    ids, mask = engine.padded(prompts, left=True)
     for name in ("t_inst", "tail", "t_inst+tail"):
         with steer(engine.model, how.sae, [Clamp(3, 1.0)], positions=name,
                    tokenizer=engine.tokenizer) as run:

@@ -236,3 +236,21 @@ def test_a_result_shows_itself(fake: Any) -> None:
     assert table["unsafe_refusal.hits"][2] == 24
     assert "<table" in run._repr_html_()
     assert "to 100 % (n = 24) and safe refusal from 0 % to 100 % (n = 21)" in run.headline
+
+
+def test_only_the_first_pass_stops_replies_when_they_are_decided(
+        fake: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sternpost.jobs import find
+
+    sweep, brief = fake.engine.sweep, []
+
+    def watched(requests: Any, plans: Any, sampling: Any, decided: Any = None) -> Any:
+        brief.append(decided is not None and decided("I'm sorry. But"))
+        return sweep(requests, plans, sampling, decided)
+
+    monkeypatch.setattr(find, "FINALISTS", 1)
+    monkeypatch.setattr(fake.engine, "sweep", watched)
+    fake.tell(feature=(0, 1, 2))
+    assert brief[0] is True
+    assert len(brief) > 2
+    assert not any(brief[1:])

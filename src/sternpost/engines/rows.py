@@ -15,6 +15,7 @@ from transformers.cache_utils import Cache, DynamicLayer
 Columns = tuple[Tensor, Tensor]
 """A layer's keys and values, both [row, head, column, d_head]."""
 LINES = ("token", "setting", "open", "tally", "count")
+"""What `Rows` has a row of, besides cache and mask."""
 
 
 class Buffer(DynamicLayer):

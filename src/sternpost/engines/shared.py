@@ -58,7 +58,7 @@ class Forwards:
         self.slots = torch.tensor([[*slots, *[0] * (longest - len(slots))]
                                    for slots in self.table.lists], dtype=torch.long,
                                   device=self.device).reshape(len(plans), longest)
-        """[setting, slot]: each list's slots, filled up with the first."""
+        """[setting, slot]: each list's slots, filled up with slot 0."""
         self.responds = bool({"all", "response"} & set(self.where.parts))
         self._edited: dict[tuple[int, ...], Tensor] = {}
         self._now: Rows | None = None
@@ -94,32 +94,22 @@ class Forwards:
         starts = [min(int(row.int().argmax()) if row.any() else len(row), len(row) - 1)
                   for row in marks]
         pairs = list(zip(prompts, starts, strict=True))
-        head, head_mask = self._padded([ids[:start] for ids, start in pairs])
-        rest, rest_mask = self._padded([ids[start:] for ids, start in pairs])
-        edited, _ = self._padded([row[start:].long().tolist()
-                                  for row, start in zip(marks, starts, strict=True)])
-        mask = torch.cat([head_mask, rest_mask], 1)
+        head, head_mask = self.engine.padded([ids[:start] for ids, start in pairs], left=True)
+        rest, rest_mask = self.engine.padded([ids[start:] for ids, start in pairs], left=True)
+        edited, _ = self.engine.padded([row[start:].long().tolist() for row, start in
+                                        zip(marks, starts, strict=True)], left=True)
+        mask = torch.cat([head_mask, rest_mask], 1).bool()
         position, width = _positions(mask), head.shape[1]
         buffers = [Buffer(mask.shape[1]) for _ in self.blocks.blocks]
         cache = cache_of(buffers)
         if width:
-            self.blocks.trunk(input_ids=head, attention_mask=head_mask.long(),
+            self.blocks.trunk(input_ids=head, attention_mask=head_mask,
                               position_ids=position[:, :width], past_key_values=cache,
                               use_cache=True)
         h, tupled = until(self.blocks, self.at, input_ids=rest, attention_mask=mask.long(),
                           position_ids=position[:, width:], past_key_values=cache, use_cache=True)
-        return Read(mask, rest, (edited == 1) & rest_mask, h,
+        return Read(mask, rest, (edited * rest_mask).bool(), h,
                     [buffer.columns if buffer.used else None for buffer in buffers], tupled)
-
-    def _padded(self, rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-        width = max(map(len, rows))
-        ids = torch.zeros(len(rows), width, dtype=torch.long)
-        mask = torch.zeros(len(rows), width, dtype=torch.bool)
-        for number, row in enumerate(rows):
-            if row:
-                ids[number, -len(row):] = torch.tensor(row)
-                mask[number, -len(row):] = True
-        return ids.to(self.device), mask.to(self.device)
 
     # ---- rows ------------------------------------------------------------------------------
 

@@ -56,6 +56,8 @@ def sweep(engine: "TransformersEngine", requests: Sequence[Request], plans: Sequ
 
     With `decided` a reply ends as soon as that says yes to its text so far.
     """
+    if not requests:
+        return [[] for _ in plans]
     if not can_share(engine, plans[0], requests):
         edits = tuple(tuple(plan.edits) for plan in plans for _ in requests)
         every = engine.generate([r for _ in plans for r in requests],
@@ -102,8 +104,7 @@ class Sweep:
         self.engine, self.plan, self.n_plans = engine, plans[0], len(plans)
         self.forwards = Forwards(engine, plans)
         self.n, self.decided = sampling.max_new_tokens, decided
-        stop = engine.model.generation_config.eos_token_id
-        self.stop = set(stop) if isinstance(stop, list) else {stop}
+        self.stop = engine.stop_ids()
         self.prompts: list[list[int]] = []
         self.shut: list[bool] = []
 

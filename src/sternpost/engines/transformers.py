@@ -127,11 +127,11 @@ class TransformersEngine:
     @torch.no_grad()
     def _run(self, prompts: Sequence[list[int]], plan: Plan | None,
              sampling: Sampling) -> tuple[list[list[int]], Sequence[Proof | None]]:
-        ids, mask = self._padded(prompts, left=True)
+        ids, mask = self.padded(prompts, left=True)
         steered = nullcontext() if plan is None else Steering(self.model, plan, self.template)
         with self._greedy(sampling.max_new_tokens), steered as run:
             out = self.model.generate(input_ids=ids, attention_mask=mask)
-        stop = self._stop_ids()
+        stop = self.stop_ids()
         replies = [_until(row, stop) for row in out[:, ids.shape[1]:].tolist()]
         return replies, [None] * len(prompts) if run is None else run.proof
 
@@ -149,7 +149,8 @@ class TransformersEngine:
         finally:
             self.model.generation_config = own
 
-    def _stop_ids(self) -> set[int]:
+    def stop_ids(self) -> set[int]:
+        """The tokens that end a reply."""
         eos = self.model.generation_config.eos_token_id
         return set(eos) if isinstance(eos, list) else {eos} if eos is not None else set()
 
@@ -174,9 +175,8 @@ class TransformersEngine:
     def texts(self, replies: Sequence[list[int]]) -> list[str]:
         """The text of token ids, special tokens left out, of many at once."""
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
-        if backend is None:
-            return self.tokenizer.batch_decode(replies, skip_special_tokens=True)
-        return backend.decode_batch(replies, skip_special_tokens=True)
+        many = self.tokenizer.batch_decode if backend is None else backend.decode_batch
+        return many(replies, skip_special_tokens=True)
 
     def tail_ids(self) -> list[int]:
         """The template's tokens after the last user message, as they stand in a prompt."""
@@ -199,7 +199,7 @@ class TransformersEngine:
         texts = [self._ids(transcript)[:min(longest, 4096)] for transcript in transcripts]
         for batch in self._batches(range(len(texts))):
             chosen = [texts[row] for row in batch]
-            ids, mask = self._padded(chosen, left=False)
+            ids, mask = self.padded(chosen, left=False)
             values = self._stream(ids, mask, at)
             for text, row in zip(chosen, values, strict=True):
                 yield Residuals(torch.tensor(text, dtype=torch.long), row[:len(text)].float())
@@ -212,7 +212,7 @@ class TransformersEngine:
         texts = [self._ids(prompt) for prompt in prompts]
         where = self.template.t_inst(texts)
         for batch in self._batches(sorted(range(len(texts)), key=lambda row: len(texts[row]))):
-            values = self._stream(*self._padded([texts[row] for row in batch], left=False), at)
+            values = self._stream(*self.padded([texts[row] for row in batch], left=False), at)
             for row, stream in zip(batch, values, strict=True):
                 out[row] = stream[where[row]].float().cpu()
         return out
@@ -229,7 +229,7 @@ class TransformersEngine:
                        key=lambda row: len(completions[row].prompt_ids))
         for batch in self._batches(order):
             chosen = [completions[row] for row in batch]
-            ids, mask = self._padded([[*c.prompt_ids, *c.reply_ids] for c in chosen], left=False)
+            ids, mask = self.padded([[*c.prompt_ids, *c.reply_ids] for c in chosen], left=False)
             first = min(len(c.prompt_ids) for c in chosen) - 1
             logits = self._logits(ids, mask, first)
             for row, scores, c in zip(batch, logits, chosen, strict=True):
@@ -269,7 +269,7 @@ class TransformersEngine:
             kept.append(h.detach().requires_grad_())
             return (kept[0], *output[1:]) if isinstance(output, tuple) else kept[0]
 
-        ids, mask = self._padded([list(completion.prompt_ids)], left=False)
+        ids, mask = self.padded([list(completion.prompt_ids)], left=False)
         handle = self.blocks.at(at).register_forward_hook(open_up)
         try:
             with torch.enable_grad():
@@ -280,7 +280,8 @@ class TransformersEngine:
             handle.remove()
         return Residuals(ids[0].cpu(), kept[0][0].detach().float(), gradient[0].float())
 
-    def _padded(self, rows: Sequence[Sequence[int]], left: bool) -> tuple[Tensor, Tensor]:
+    def padded(self, rows: Sequence[Sequence[int]], left: bool) -> tuple[Tensor, Tensor]:
+        """Rows of token ids side by side, and which are real: both [row, seq], long."""
         longest = max(map(len, rows))
         ids = torch.full((len(rows), longest), self._pad, dtype=torch.long)
         mask = torch.zeros_like(ids)

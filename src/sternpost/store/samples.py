@@ -36,7 +36,7 @@ def is_refusal(judgement: Judgement) -> bool:
 def refusal_rate(samples: Sequence[Sample], kind: str, pooled: bool = False) -> Rate | None:
     """Refusals over the lines of a kind; merely offensive prompts are left out."""
     return line_rate([s for s in samples if s["kind"] == kind and s["harm_kind"] != "offensive"],
-                 "hit", pooled)
+                     "hit", pooled)
 
 
 def incoherent_rate(samples: Sequence[Sample], pooled: bool = False) -> Rate | None:
@@ -55,7 +55,7 @@ def rates_of(samples: Sequence[Sample], pooled: bool = False) -> dict[str, Any]:
     """The rates of one condition as results.json has them. `pooled`: several lines a prompt."""
     unsafe, safe = (refusal_rate(samples, kind, pooled) for kind in ("unsafe", "safe"))
     offensive = line_rate([s for s in samples if s["harm_kind"] == "offensive"
-                       and s["kind"] != "capability"], "hit", pooled)
+                           and s["kind"] != "capability"], "hit", pooled)
     capability = line_rate([s for s in samples if s["kind"] == "capability"], "hit", pooled)
     points = discrimination(unsafe, safe) if unsafe and safe else None
     body: dict[str, Any] = {
