@@ -2,9 +2,9 @@
 
 import sys
 
-from benchmarks import steering
+from benchmarks import engine, steering, sweep
 
-BENCHMARKS = {"steering": steering.measure}
+BENCHMARKS = {"engine": engine.measure, "steering": steering.measure, "sweep": sweep.measure}
 
 for name in sys.argv[1:] or BENCHMARKS:
     BENCHMARKS[name]()

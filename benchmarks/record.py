@@ -4,7 +4,7 @@ import platform
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,17 +28,26 @@ def alternate(what: Mapping[str, Callable[[], Any]], n: int) -> dict[str, list[f
 
 def write(name: str, seconds: Mapping[str, list[float]], peer: str, note: str) -> None:
     """Medians, and the median of each round's ratio to `peer`."""
-    n = len(seconds[peer])
     rows = [{"name": key, "median": statistics.median(times), "unit": "s"}
             for key, times in seconds.items()]
-    ratios = {f"{key}/{peer}": statistics.median(a / b for a, b in zip(times, seconds[peer],
-                                                                        strict=True))
-              for key, times in seconds.items() if key != peer}
+    ratios = {f"{key}/{peer}": ratio(times, seconds[peer]) for key, times in seconds.items()
+              if key != peer}
+    save(name, len(seconds[peer]), rows, ratios, note)
+
+
+def ratio(one: Sequence[float], other: Sequence[float]) -> float:
+    """Median of the ratios of rounds."""
+    return statistics.median(a / b for a, b in zip(one, other, strict=True))
+
+
+def save(name: str, n: int, rows: Sequence[Mapping[str, Any]], ratios: Mapping[str, float],
+         note: str) -> None:
+    """Writes `results/NAME.json`, and prints the ratios."""
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True,
                             check=False).stdout.strip()
     write_json(RESULTS / f"{name}.json", {
         "commit": commit, "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": f"{platform.machine()}, {platform.system()}, 1 thread", "n": n, "note": note,
         "rows": rows, "ratios": ratios})
-    for key, ratio in ratios.items():
-        print(f"{name}: {key} = {ratio:.3f} (n = {n})")
+    for key, value in ratios.items():
+        print(f"{name}: {key} = {value:.3f} (n = {n})")

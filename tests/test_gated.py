@@ -163,8 +163,8 @@ def test_a_prompt_that_does_not_end_with_the_tail_is_refused(model: Any) -> None
 
 def test_a_gate_that_would_decide_too_late_is_refused() -> None:
     probe = ResidualGate(Hookpoint(LAYER + 1), W, 0.0)
-    with pytest.raises(EditError, match="too late"):
-        plan(probe)
+    with pytest.raises(EditError, match="above the written block is read at t_inst"):
+        plan(probe, positions="t_inst+response")
     for where in ("all", "prompt", "last(2)", "tail+all"):
         with pytest.raises(EditError, match="there or later"):
             plan(ResidualGate(Hookpoint(0), W, 0.0), positions=where)

@@ -363,7 +363,7 @@ def test_hooks_and_wrapper_are_gone_after_an_exception(model: Any) -> None:
     before, weights = hooks(model), {k: v.clone() for k, v in model.state_dict().items()}
     plain, _ = stream(model, IDS)
     with pytest.raises(KeyError), steer(model, SAE_, [Clamp(5, 4.0)]):
-        assert hooks(model) == before + 2
+        assert hooks(model) == before + 3
         model.generate(input_ids=IDS, max_new_tokens=2, do_sample=False)
         raise KeyError
     assert hooks(model) == before

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from sternpost.types import Clamp as Clamp
     from sternpost.types import Floor as Floor
     from sternpost.types import Hookpoint as Hookpoint
+    from sternpost.types import MahalanobisCap as MahalanobisCap
+    from sternpost.types import NormCap as NormCap
     from sternpost.types import Plan as Plan
     from sternpost.types import Positions as Positions
     from sternpost.types import Scale as Scale
@@ -33,15 +35,16 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Ablate": "types", "Add": "types", "Ceiling": "types", "Clamp": "types",
-    "FakeEngine": "engines.fake", "Floor": "types", "Hookpoint": "types", "Plan": "types",
+    "FakeEngine": "engines.fake", "Floor": "types", "Hookpoint": "types",
+    "MahalanobisCap": "types", "NormCap": "types", "Plan": "types",
     "Positions": "types", "Scale": "types", "SternpostError": "errors", "chat": "jobs.chat",
     "demo": "pipeline", "doctor": "jobs.doctor", "load_model": "jobs.load",
     "load_pack": "jobs.pack", "load_sae": "jobs.load", "run": "pipeline", "steer": "engines.steer",
 }
 
-__all__ = ["Ablate", "Add", "Ceiling", "Clamp", "FakeEngine", "Floor", "Hookpoint", "Plan",
-           "Positions", "Scale", "SternpostError", "chat", "demo", "doctor", "load_model",
-           "load_pack", "load_sae", "run", "steer"]
+__all__ = ["Ablate", "Add", "Ceiling", "Clamp", "FakeEngine", "Floor", "Hookpoint",
+           "MahalanobisCap", "NormCap", "Plan", "Positions", "Scale", "SternpostError", "chat",
+           "demo", "doctor", "load_model", "load_pack", "load_sae", "run", "steer"]
 
 
 def __getattr__(name: str) -> Any:

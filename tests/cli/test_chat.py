@@ -9,6 +9,9 @@ import pytest
 import torch
 
 import sternpost
+from conftest import TEMPLATE, byte_tokenizer
+from families import family
+from sternpost.engines.architectures import ARCHITECTURES, Architecture
 from sternpost.errors import InputError
 from sternpost.jobs.chat import read_clamp
 from sternpost.sae import SAE, save_sae
@@ -90,8 +93,8 @@ def test_a_clamp_out_of_range(cli: Any, tiny_models: Any, sae: str, clamp: str,
 
 # ---- doctor --------------------------------------------------------------------------------------
 
-CHECKS = ["template", "positions", "hookpoint", "off", "bites", "causal", "generate", "batch",
-          "hooks"]
+CHECKS = ["template", "positions", "hookpoint", "off", "bites", "causal", "generate", "cache",
+          "chunks", "batch", "padding", "replies", "hooks"]
 
 
 @pytest.mark.parametrize("name", ["phi3", "llama", "gpt2"])
@@ -127,10 +130,10 @@ def test_doctor_in_lines_and_with_an_sae(cli: Any, tiny_models: Any, refuser: An
 @pytest.mark.parametrize("as_json", [True, False])
 def test_doctor_notices_steering_that_does_nothing(cli: Any, tiny_models: Any, as_json: bool,
                                                    monkeypatch: pytest.MonkeyPatch) -> None:
-    from sternpost.engines import steer
+    from sternpost.engines import steering
 
-    write = steer.write
-    monkeypatch.setattr(steer, "write", lambda h, *rest: write(h, *rest)._replace(h=h))
+    write = steering.write
+    monkeypatch.setattr(steering, "write", lambda h, *rest: write(h, *rest)._replace(h=h))
     said = cli("doctor", "--model", tiny_models["llama"], *(["--json"] if as_json else []))
     assert said.code == 2
     assert "Traceback" not in said.err
@@ -144,18 +147,53 @@ def test_doctor_notices_steering_that_does_nothing(cli: Any, tiny_models: Any, a
 
 def test_doctor_notices_steering_that_is_off_by_a_little(cli: Any, tiny_models: Any,
                                                          monkeypatch: pytest.MonkeyPatch) -> None:
-    from sternpost.engines import steer
+    from sternpost.engines import steering
 
-    write = steer.write
+    write = steering.write
 
     def off(h: torch.Tensor, *rest: Any) -> Any:
         done = write(h, *rest)
         return done._replace(h=h + 1.01 * (done.h - h))
 
-    monkeypatch.setattr(steer, "write", off)
+    monkeypatch.setattr(steering, "write", off)
     said = cli("doctor", "--model", tiny_models["llama"])
     assert said.code == 2
     assert "FAIL bites" in said.out
+
+
+@pytest.mark.parametrize("name", ["mamba", "recurrent_gemma", "rwkv"])
+def test_doctor_passes_where_the_row_says_what_is_lost(name: str, tmp_path: Path) -> None:
+    model = family(name, vocab_size=6 + 256, eos_token_id=2)
+    model.save_pretrained(tmp_path)
+    byte_tokenizer(TEMPLATE).save_pretrained(tmp_path)
+    found = {check.name: check for check in sternpost.doctor(model=str(tmp_path)).checks}
+    assert all(check.ok for check in found.values()), found
+    lost = {"mamba": "chunks", "recurrent_gemma": "padding", "rwkv": "padding"}[name]
+    assert "sternpost refuses to steer it so" in found[lost].detail
+    assert "the steered stream is off by" in found["cache"].detail
+
+
+def test_doctor_fails_where_no_row_says_what_is_lost(tmp_path: Path,
+                                                     monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(ARCHITECTURES, "rwkv")
+    monkeypatch.setitem(ARCHITECTURES, "rwkv", Architecture("rwkv.blocks", "state"))
+    family("rwkv", vocab_size=6 + 256, eos_token_id=2).save_pretrained(tmp_path)
+    byte_tokenizer(TEMPLATE).save_pretrained(tmp_path)
+    found = {check.name: check for check in sternpost.doctor(model=str(tmp_path)).checks}
+    assert not found["padding"].ok
+    assert "no row of the architecture table says so" in found["padding"].detail
+
+
+def test_doctor_notices_blocks_that_are_not_called(cli: Any, tiny_models: Any,
+                                                   monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers.models.llama.modeling_llama import LlamaDecoderLayer
+
+    monkeypatch.setattr(LlamaDecoderLayer, "__call__", LlamaDecoderLayer.forward)
+    said = cli("doctor", "--model", tiny_models["llama"])
+    assert said.code == 2
+    assert "FAIL bites" in said.out
+    assert "never ran" in said.out
+    assert "Traceback" not in said.err
 
 
 def test_doctor_is_a_function_too(tiny_models: Any) -> None:

@@ -1,9 +1,20 @@
 """FVU, L0, dead share, thresholds and statistics against naive counts."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from sternpost.sae import calibrate, measure, measure_fit
+from sternpost.sae import (
+    SAE,
+    calibrate,
+    measure,
+    measure_agreement,
+    measure_fit,
+    read_sae,
+    save_sae,
+)
+from sternpost.types import Hookpoint
 
 
 @pytest.fixture
@@ -107,3 +118,28 @@ def test_half_precision_counts_what_it_encodes(dtype, make_sae, rows):
 def test_the_residual_norm_is_the_median(make_sae, rows):
     norms = sorted(float(row.norm()) for row in rows)
     assert calibrate(make_sae(), rows).residual_norm == pytest.approx(norms[249], rel=1e-5)
+
+
+def test_agreement_is_counted_token_by_token(tmp_path):
+    g = torch.Generator().manual_seed(5)
+    x, unseen = torch.randn(400, 12, generator=g), torch.randn(300, 12, generator=g)
+    rows = torch.randn(30, 12, generator=g)
+    sae = calibrate(SAE(rows, rows, torch.zeros(30), torch.zeros(12), Hookpoint(0), k=4), x)
+    got = measure_agreement(sae, unseen)
+    assert sae.threshold is not None
+    for feature in range(30):
+        exact = {at for at, row in enumerate(unseen) if sae.encode(row).dense()[feature] > 0}
+        by_threshold = {at for at, row in enumerate(unseen)
+                        if sae.pre(row)[feature] > sae.threshold[feature]}
+        share = len(exact & by_threshold) / len(exact | by_threshold)
+        assert float(got[feature]) == pytest.approx(share)
+    assert 0.3 < float(got.median()) < 0.99
+    assert sae.stats is not None
+    kept = replace(sae, stats=replace(sae.stats, agreement=got))
+    save_sae(kept, tmp_path)
+    read = read_sae(tmp_path).to(dtype=torch.float32)
+    assert read.stats is not None
+    assert torch.equal(read.stats.agreement, got)
+    never = calibrate(SAE(rows, rows, torch.full((30,), -99.0), torch.zeros(12), Hookpoint(0),
+                          k=4), x)
+    assert bool(measure_agreement(never, unseen).isnan().all())

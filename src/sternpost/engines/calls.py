@@ -4,7 +4,6 @@ Everything is kept in the row's own real tokens, so nothing depends on padding, 
 how a prompt is cut into forwards.
 """
 
-import inspect
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,48 +18,12 @@ from sternpost.activations import (
     tells_thinking,
     thinking_tokens,
 )
+from sternpost.engines.architectures import check_kept
+from sternpost.engines.asked import Asked
+from sternpost.engines.bound import bind, carried, given_to
 from sternpost.engines.proofs import Orders, Piece, proofs
 from sternpost.errors import EditError, PositionsError
 from sternpost.types import Gate, Positions, Proof
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What a `generate` was asked for, however it was spelled."""
-
-    given: dict[str, Any]
-    """Its arguments by name, positional ones too."""
-    config: Any
-    defaults: Any
-    """The model's own generation config."""
-
-    @classmethod
-    def of(cls, model: Any, generate: Any, args: tuple[Any, ...],
-           kwargs: dict[str, Any]) -> "Asked":
-        """What `generate(*args, **kwargs)` asks for."""
-        names = [name for name, parameter in inspect.signature(generate).parameters.items()
-                 if parameter.kind is parameter.POSITIONAL_OR_KEYWORD]
-        given = {**dict(zip(names, args)), **kwargs}  # noqa: B905 (too many is generate's to say)
-        config = given.get("generation_config")
-        return cls(given, model.generation_config if config is None else config,
-                   model.generation_config)
-
-    def setting(self, name: str) -> Any:
-        """The value of an option: the argument, else the config's, else the model's own."""
-        values = (self.given.get(name), getattr(self.config, name, None),
-                  getattr(self.defaults, name, None))
-        return next((value for value in values if value is not None), None)
-
-    def stop_ids(self, device: Any) -> Tensor:
-        """The ids that end a row. A row that another criterion ends shows only in the padding that
-        it is fed afterwards; without one, padding may be a token like others."""
-        ended = any(self.setting(name) for name in ("stopping_criteria", "stop_strings"))
-        ids: list[int] = []
-        for name in ("eos_token_id", "pad_token_id") if ended else ("eos_token_id",):
-            value = self.setting(name)
-            ids += value.flatten().tolist() if isinstance(value, Tensor) else \
-                [value] if isinstance(value, int) else list(value or ())
-        return torch.tensor(ids, dtype=torch.long, device=device)
 
 
 @dataclass
@@ -88,10 +51,13 @@ class Stream:
     def opened(self, threshold: float) -> Tensor:
         """`edited`, of the rows on which the gate fired."""
         risk = self.call.risk
-        assert risk is not None
+        if risk is None:  # nothing was read yet
+            risk = torch.full((len(self.edited),), float("nan"), dtype=torch.float64)
         if bool((risk.isnan() & self.edited.any(1).cpu()).any()):
-            raise PositionsError("The gate reads t_inst, which no forward of this call has shown. "
-                                 "Give the whole prompt: model.generate(...), or one forward.")
+            raise PositionsError("The gate reads t_inst, which no forward of this call has shown "
+                                 "before what is written. Give the whole prompt: "
+                                 "model.generate(...), or one forward and a gate at the written "
+                                 "block or below.")
         return self.edited & (risk > threshold).to(self.edited.device)[:, None]
 
     def record(self, edited: Tensor, before: Tensor | None, after: Tensor | None) -> None:
@@ -115,6 +81,8 @@ class Call:
     stop: Tensor | None = None
     """Tokens after which a row is finished and only fed padding; None where rows are beams."""
     alive: Tensor | None = None
+    seen: int = 0
+    """Columns that this call's forwards have read."""
     response: Tensor | None = None
     """[row, column] response ids seen so far, where reasoning has to be told apart."""
     t_inst: Tensor | None = None
@@ -128,7 +96,7 @@ class Call:
         return proofs(self.orders, self.pieces, self.n_rows, risks)
 
     @classmethod
-    def of_generate(cls, asked: "Asked", orders: Orders) -> "Call":
+    def of_generate(cls, asked: Asked, orders: Orders) -> "Call":
         """The call that a `model.generate(...)` is."""
         ids = asked.given.get("inputs", asked.given.get("input_ids"))
         given = ids if ids is not None else asked.given.get("inputs_embeds")
@@ -144,16 +112,22 @@ class Call:
     def of_forward(cls, trunk: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any],
                    orders: Orders) -> "Call":
         """The call that a plain forward is."""
-        given = _given(_bind(trunk, args, kwargs))
+        given = given_to(bind(trunk, args, kwargs))
         return cls(orders, given.shape[0], False)
 
     def observe(self, trunk: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Stream:
         """The forward that `trunk` is about to run."""
-        bound = _bind(trunk, args, kwargs)
-        given, ids, cache = _given(bound), bound.get("input_ids"), bound.get("past_key_values")
-        start = int(cache.get_seq_length()) if cache is not None else 0
+        bound = bind(trunk, args, kwargs)
+        given, ids = given_to(bound), bound.get("input_ids")
         mask = bound.get("attention_mask")
         mask = mask == 1 if isinstance(mask, Tensor) and mask.dim() == 2 else None
+        architecture = self.orders.architecture
+        state = bound.get(architecture.state)
+        start = self._start(state, given.shape[1], mask)
+        before = start > 0 if self.generating else carried(state)
+        check_kept(architecture, mask if self.prompt_mask is None else self.prompt_mask,
+                   bound.get("position_ids") is not None, (before, given.shape[1], len(given)))
+        self.seen = start + given.shape[1]
         if self.generating:
             tokens = self._generating(given, ids, mask, start)
         else:
@@ -165,6 +139,33 @@ class Call:
                                      "ends, positions=Positions('tail+response', prompt_length=N).")
             asked = tokens.real & (tokens.index == tokens.t_inst[:, None])
         return Stream(self, start, self._edited(tokens), tokens.index, asked)
+
+    def anywhere(self, h: Tensor) -> Stream:
+        """What a module that is no block has put out, [row, seq, d]: every token is real."""
+        rows, seq = h.shape[:2]
+        start = self.seen if self.generating else 0
+        self.seen = start + seq
+        index = torch.arange(start, self.seen, device=h.device).expand(rows, seq)
+        end = torch.full((rows,), self.seen, device=h.device)
+        tokens = Tokens(torch.ones(rows, seq, dtype=torch.bool, device=h.device), index, end)
+        return Stream(self, start, self._edited(tokens), index)
+
+    def _start(self, state: Any, seq: int, mask: Tensor | None) -> int:
+        """How many columns were read before this forward. A recurrent state does not tell."""
+        if state is None:
+            return 0
+        try:
+            return int(state.get_seq_length())
+        except (AttributeError, ValueError):
+            if self.generating:
+                return self.seen
+        read = mask.shape[1] - seq if mask is not None else 0
+        if read == 0 and self.orders.plan.where != Positions("all"):
+            raise PositionsError(
+                "This model's recurrent state does not tell how many tokens it has read, so only "
+                "positions='all' can be found in a plain forward that carries one. Give an "
+                "attention_mask over all tokens so far, or call model.generate(...).")
+        return read
 
     def _edited(self, tokens: Tokens) -> Tensor:
         positions = self.orders.plan.where
@@ -217,10 +218,11 @@ class Call:
             if self.prompt_ids is None or self.prompt_ids.shape != self.prompt_mask.shape:
                 raise PositionsError("positions 't_inst' and 'tail' are read off the whole prompt, "
                                      "as input_ids, which generate(...) was not given.")
-            self.t_inst = self._find_t_inst(self.prompt_ids, self.prompt_mask)
+            self.t_inst = self.find_t_inst(self.prompt_ids, self.prompt_mask)
         return self.t_inst.to(device).repeat_interleave(each)
 
-    def _find_t_inst(self, ids: Tensor, mask: Tensor) -> Tensor:
+    def find_t_inst(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """[row]: index of the last token of the last user message among the row's real tokens."""
         template, plan = self.orders.template, self.orders.plan
         if not finds_tail(plan.where) and plan.gate is None:
             return torch.zeros(len(ids), dtype=torch.long)
@@ -266,7 +268,7 @@ class Call:
             if ids is None or start:
                 raise PositionsError("positions 't_inst' and 'tail' are read off the whole prompt, "
                                      "as input_ids, which this forward was not given.")
-            t_inst = self._find_t_inst(ids, real & (index < length[:, None])).to(device)
+            t_inst = self.find_t_inst(ids, real & (index < length[:, None])).to(device)
         return Tokens(real, index, mask.sum(1), length, t_inst)
 
     def _prompt_length(self, rows: int, device: Any) -> Tensor | None:
@@ -279,15 +281,3 @@ class Call:
             raise PositionsError(f"prompt_length has {len(lengths)} numbers for a batch of {rows} "
                                  "rows. Give one number, or one a row.")
         return lengths.to(device)
-
-
-def _bind(trunk: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    return dict(inspect.signature(trunk.forward).bind_partial(*args, **kwargs).arguments)
-
-
-def _given(bound: dict[str, Any]) -> Tensor:
-    given = bound.get("input_ids")
-    given = given if given is not None else bound.get("inputs_embeds")
-    if given is None:
-        raise EditError("The model was called without input_ids and without inputs_embeds.")
-    return given

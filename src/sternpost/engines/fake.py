@@ -120,7 +120,7 @@ def _steered(h: Tensor, plan: Plan, table: Table, row: int) -> tuple[Tensor, Pro
     fired = None if plan.gate is None or risk is None else risk > plan.gate.threshold
     edited = torch.full((len(h),), fired is not False)
     done = write(h, edited[:, None] & table.rows[row:row + 1], edited, table, plan.sae,
-                 (plan.mode, plan.error))
+                 plan.how)
     slots = list(table.lists[row])
     before, after = (tuple(part[:, slots].mean(0).tolist()) for part in (done.before, done.after))
     return done.h, Proof(plan.sae.hookpoint, tuple(edited.nonzero().flatten().tolist()),

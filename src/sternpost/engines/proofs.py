@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from sternpost.engines.architectures import Architecture
 from sternpost.engines.templates import Template
 from sternpost.steering import Table
 from sternpost.types import Plan, Proof
@@ -22,6 +23,7 @@ class Orders(NamedTuple):
     table: Table
     n_lists: int | None
     """How many lists of edits there are, one a row; None for one list for all."""
+    architecture: Architecture
 
 
 @dataclass

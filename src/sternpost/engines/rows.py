@@ -1,8 +1,9 @@
 """Rows that decode side by side over one cache, each leaving its place to the next when it ends.
 
 Every row's columns end at a common right edge, so one forward serves all of them; the columns
-before a row's own are masked. Keys and values stand in buffers that are written in place: the
-library's own cache copies all of them at every step.
+before a row's own are masked. Up to the written block rows that have read the same tokens are one:
+a group, which has one row of cache there and parts when its rows do. Keys and values stand in
+buffers that are written in place: the library's own cache copies all of them at every step.
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from transformers.cache_utils import Cache, DynamicLayer
 Columns = tuple[Tensor, Tensor]
 """A layer's keys and values, both [row, head, column, d_head]."""
 LINES = ("token", "setting", "open", "tally", "count")
-"""What `Rows` has a row of, besides cache and mask."""
+"""What `Rows` has a row of, besides cache, group and mask."""
 
 
 class Buffer(DynamicLayer):
@@ -58,6 +59,18 @@ class Buffer(DynamicLayer):
             assert whole is not None
             whole[rows, :, self.used - new.shape[2]:self.used] = new
 
+    def joined(self, new: "Buffer") -> "Buffer":
+        """A buffer with the rows of `new` below its own, all at this right edge."""
+        (keys, values), theirs = self.columns, new.columns
+        out = Buffer(self.room, used=self.used)
+        out.lazy_initialization(keys, values)
+        n, rows = len(keys), torch.arange(len(keys) + len(theirs[0]), device=keys.device)
+        out.keys, out.values = (part.new_zeros(len(rows), part.shape[1], self.room, part.shape[-1])
+                                for part in (keys, values))
+        out.put(rows[:n], (keys, values))
+        out.put(rows[n:], theirs)
+        return out
+
     def moved(self, rows: Tensor, keep: int, used: int, room: int) -> "Buffer":
         """A buffer with the last `keep` columns of some rows, at the right edge `used`."""
         out = Buffer(room, used=used)
@@ -79,7 +92,14 @@ class Rows:
 
     def __init__(self, mask: Tensor, token: Tensor, setting: Tensor, is_open: Tensor,
                  slots: int) -> None:
-        self.buffers: list[Buffer] = []
+        self.lower: list[Buffer] = []
+        """Up to the written block, a row a group."""
+        self.upper: list[Buffer] = []
+        """Above it, a row a row."""
+        self.group = torch.zeros_like(token)
+        """[row]: its group."""
+        self.leader = torch.zeros_like(token)
+        """[group]: a row of it that has not ended; see `regroup`."""
         self.mask = mask
         """[row, column] bool: the row's own tokens, up to the right edge."""
         self.token = token
@@ -100,7 +120,23 @@ class Rows:
     @property
     def full(self) -> bool:
         """Whether the buffers have no room for another column."""
-        return self.used == self.buffers[0].room
+        return self.used == self.lower[0].room
+
+    def regroup(self, live: Tensor) -> None:
+        """Parts the groups whose rows are about to read different tokens. Rows that have ended go
+        along with one that has not."""
+        ended = torch.ones_like(self.open)
+        ended[live] = False
+        for line in (self.token, self.group):
+            line[ended] = line[live[0]]
+        tokens = int(self.token.max()) + 1
+        key, self.group = torch.unique(self.group * tokens + self.token, return_inverse=True)
+        parent = key // tokens
+        if not torch.equal(parent, torch.arange(len(self.lower[0].columns[0]),
+                                                device=parent.device)):
+            self.lower = [b.moved(parent, b.used, b.used, b.room) for b in self.lower]
+        self.leader = torch.empty_like(parent)
+        self.leader[self.group[live]] = live
 
     def select(self, rows: Tensor, width: int, spare: int) -> None:
         """Keeps only some rows, at an edge of at least `width`, with room for `spare` columns."""
@@ -108,7 +144,9 @@ class Rows:
         first = int(mask.any(0).int().argmax()) if len(rows) else self.used
         keep = self.used - first
         used = max(keep, width)
-        self.buffers = [buffer.moved(rows, keep, used, used + spare) for buffer in self.buffers]
+        groups, self.group = torch.unique(self.group[rows], return_inverse=True)
+        self.lower = [b.moved(groups, keep, used, used + spare) for b in self.lower]
+        self.upper = [b.moved(rows, keep, used, used + spare) for b in self.upper]
         self.mask = mask.new_zeros(len(rows), used)
         self.mask[:, used - keep:] = mask[:, first:]
         for name in LINES:
@@ -116,7 +154,9 @@ class Rows:
 
     def put(self, new: "Rows", rows: Tensor) -> None:
         """Puts new rows in the place of some."""
-        for buffer, own in zip(self.buffers, new.buffers, strict=True):
+        self.group[rows] = new.group + len(self.lower[0].columns[0])
+        self.lower = [b.joined(own) for b, own in zip(self.lower, new.lower, strict=True)]
+        for buffer, own in zip(self.upper, new.upper, strict=True):
             buffer.put(rows, own.columns)
         self.mask[rows] = False
         self.mask[rows, -new.used:] = new.mask

@@ -43,7 +43,7 @@ class Read:
 
 
 class Forwards:
-    """What a model computes for plans that differ in their edits alone. Used inside `with`."""
+    """What a model computes for plans that differ in their edits alone."""
 
     def __init__(self, engine: "TransformersEngine", plans: Sequence[Plan]) -> None:
         self.engine, self.model, self.blocks = engine, engine.model, engine.blocks
@@ -61,14 +61,6 @@ class Forwards:
         """[setting, slot]: each list's slots, filled up with slot 0."""
         self.responds = bool({"all", "response"} & set(self.where.parts))
         self._edited: dict[tuple[int, ...], Tensor] = {}
-        self._now: Rows | None = None
-
-    def __enter__(self) -> "Forwards":
-        self._handle = self.blocks.at(self.at).register_forward_hook(self._steer, prepend=True)
-        return self
-
-    def __exit__(self, *failure: object) -> None:
-        self._handle.remove()
 
     def index(self, rows: Sequence[int]) -> Tensor:
         """Row numbers as a tensor."""
@@ -120,27 +112,40 @@ class Forwards:
         mask, rest = read.mask[index], read.rest[index]
         is_open = ~torch.tensor(list(shut), device=self.device)
         rows = Rows(mask, rest[:, -1], self.index(settings), is_open, self.slots.shape[1])
+        prompts, rows.group = torch.unique(index, return_inverse=True)
+        lower, upper = read.layers[:self.at.layer + 1], read.layers[self.at.layer + 1:]
+        rows.lower = [Buffer(mask.shape[1], part and (part[0][prompts], part[1][prompts]))
+                      for part in lower]
+        rows.upper = [Buffer(mask.shape[1], part and (part[0][index], part[1][index]))
+                      for part in upper]
         h = self._write(read.h[index], read.edited[index], rows)
         width = mask.shape[1] - rest.shape[1]
-        buffers = [Buffer(mask.shape[1], columns and (columns[0][index], columns[1][index]))
-                   for columns in read.layers]
-        # the blocks below are handed their output: only how much they have read is asked of them
-        below = [Buffer(0, used=width) for _ in range(self.at.layer + 1)]
-        cache = cache_of([*below, *buffers[self.at.layer + 1:]])
-        with handed(self.blocks, self.at, h, read.tupled):
-            rows.token = self._next(rest, mask, _positions(mask)[:, width:], cache)
-        rows.buffers = buffers
+        rows.token = self._above(rows, h, (rest, _positions(mask)[:, width:]), read.tupled)
         return rows
 
-    def step(self, rows: Rows) -> None:
-        """Reads a token a row and finds the next."""
+    def step(self, rows: Rows, live: Sequence[int]) -> None:
+        """Reads a token a row and finds the next; `live` rows have not ended."""
+        rows.regroup(self.index(live))
+        before = rows.used
         rows.mask = torch.cat([rows.mask, rows.mask.new_ones(len(rows.mask), 1)], 1)
-        self._now = rows if self.responds else None
-        try:
-            rows.token = self._next(rows.token[:, None], rows.mask,
-                                    rows.mask.sum(1, keepdim=True) - 1, cache_of(rows.buffers))
-        finally:
-            self._now = None
+        mask = rows.mask[rows.leader]
+        above = [Buffer(0, used=before) for _ in rows.upper]
+        h, tupled = until(self.blocks, self.at, input_ids=rows.token[rows.leader, None],
+                          attention_mask=mask.long(), position_ids=mask.sum(1, keepdim=True) - 1,
+                          past_key_values=cache_of([*rows.lower, *above]), use_cache=True)
+        h = h[rows.group]
+        if self.responds:
+            h = self._write(h, torch.ones(h.shape[:2], dtype=torch.bool, device=h.device), rows)
+        now = rows.token[:, None], rows.mask.sum(1, keepdim=True) - 1
+        rows.token = self._above(rows, h, now, tupled)
+
+    def _above(self, rows: Rows, h: Tensor, now: tuple[Tensor, Tensor], tupled: bool) -> Tensor:
+        """[row]: the token that follows tokens `now` (ids and positions), whose stream at the
+        written block is `h`."""
+        # the blocks below are handed their output: only how much they have read is asked of them
+        below = [Buffer(0, used=rows.used - h.shape[1]) for _ in rows.lower]
+        with handed(self.blocks, self.at, h, tupled):
+            return self._next(now[0], rows.mask, now[1], cache_of([*below, *rows.upper]))
 
     def _next(self, ids: Tensor, mask: Tensor, position: Tensor, cache: Any) -> Tensor:
         """[row]: the token that follows."""
@@ -148,18 +153,11 @@ class Forwards:
                           past_key_values=cache, use_cache=True,
                           logits_to_keep=1).logits[:, -1].argmax(-1)
 
-    def _steer(self, block: Any, args: Any, output: Any) -> Any:
-        if self._now is None:
-            return None
-        h = output[0] if isinstance(output, tuple) else output
-        new = self._write(h, torch.ones(h.shape[:2], dtype=torch.bool, device=h.device), self._now)
-        return (new, *output[1:]) if isinstance(output, tuple) else new
-
     def _write(self, h: Tensor, edited: Tensor, rows: Rows) -> Tensor:
         edited = edited & rows.open[:, None]
         on = edited[:, :, None] & self.table.rows[rows.setting][:, None, :]
         done = write(h.reshape(-1, h.shape[-1]), on.reshape(-1, on.shape[-1]), edited.reshape(-1),
-                     self.table, self.sae, (self.plan.mode, self.plan.error))
+                     self.table, self.sae, self.plan.how)
         slots = self.slots[rows.setting][:, None, :].expand(-1, h.shape[1], -1)
         for which, values in enumerate((done.before, done.after)):
             chosen = values.reshape(on.shape).gather(2, slots)

@@ -3,7 +3,9 @@
     the prompt before its first edited token    once a prompt
     the rest of the prompt                      once a prompt up to the written block, then a row
     the reply                                   rows of all settings side by side, `batch_size` of
-                                                them; one that has ended makes room for the next
+                                                them; one that has ended makes room for the next;
+                                                up to the written block rows that have read the
+                                                same tokens are one
 
 Rows that a gate leaves shut are alike in every setting and made once. With `decided` a row ends as
 soon as its verdict is.
@@ -114,8 +116,7 @@ class Sweep:
         self.prompts = [self.engine.encode(self.engine.render(request)) for request in requests]
         risks = self._risks()
         self.shut = [risk is not None and not risk > self.plan.gate.threshold for risk in risks]
-        with self.forwards:
-            done = dict(self._replies())
+        done = dict(self._replies())
         return [[self._completion(request, Job(at, setting), done, risk)
                  for at, (request, risk) in enumerate(zip(requests, risks, strict=True))]
                 for setting in range(self.n_plans)]
@@ -162,8 +163,8 @@ class Sweep:
                 jobs, live = [jobs[row] for row in kept], set(range(len(kept)))
             elif rows.full:
                 self._fit(rows, range(len(jobs)), free)
-            self.forwards.step(rows)
             came = sorted(live)
+            self.forwards.step(rows, came)
 
     def _begin(self, queue: "_Queue", most: int) -> tuple[Rows, list[Job]]:
         read, places, jobs = queue.take(most)

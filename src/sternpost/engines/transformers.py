@@ -18,8 +18,9 @@ from transformers import GenerationConfig
 
 from sternpost.activations import answer_of
 from sternpost.engines.architectures import find_blocks, width
+from sternpost.engines.gradients import frozen, gradient
 from sternpost.engines.halves import until
-from sternpost.engines.steer import Steering
+from sternpost.engines.steering import Steering
 from sternpost.engines.sweep import Decided, sweep
 from sternpost.engines.templates import Template, turns_of
 from sternpost.errors import EditError
@@ -97,20 +98,33 @@ class TransformersEngine:
     def _reply(self, conversations: Sequence[tuple[Message, ...]], plan: Plan | None,
                edits: tuple[Any, ...] | None, sampling: Sampling) -> list[Completion]:
         prompts = [self.encode(self.template.render(messages)) for messages in conversations]
-        if plan is not None and edits is not None:
-            plan = replace(plan, edits=edits)
-        try:
-            replies, proofs = self._run(prompts, plan, sampling)
-        except torch.OutOfMemoryError:
-            if len(prompts) == 1:
-                raise
-            self.halve(len(prompts))
-            middle = len(prompts) // 2
-            halves = (slice(0, middle), slice(middle, None))
-            return [reply for half in halves for reply in self._reply(
-                conversations[half], plan, edits and edits[half], sampling)]
-        return [self.completion(prompt, reply, proof)
-                for prompt, reply, proof in zip(prompts, replies, proofs, strict=True)]
+        parts = self._alike(prompts)
+        if len(parts) == 1:
+            try:
+                now = plan if plan is None or edits is None else replace(plan, edits=edits)
+                replies, proofs = self._run(prompts, now, sampling)
+                return [self.completion(*row) for row in zip(prompts, replies, proofs, strict=True)]
+            except torch.OutOfMemoryError:
+                if len(prompts) == 1:
+                    raise
+                self.halve(len(prompts))
+                rows, middle = range(len(prompts)), len(prompts) // 2
+                parts = [list(rows[:middle]), list(rows[middle:])]
+        said = {row: reply for part in parts for row, reply in zip(part, self._reply(
+            [conversations[row] for row in part], plan,
+            edits and tuple(edits[row] for row in part), sampling), strict=True)}
+        return [said[row] for row in range(len(prompts))]
+
+    def _alike(self, prompts: Sequence[list[int]]) -> list[list[int]]:
+        """The rows that may share a batch: all, but where the architecture reads padding those of
+        one length, and where it mixes rows each by itself."""
+        row = self.blocks.architecture
+        if row.batch is not None:
+            return [[at] for at in range(len(prompts))]
+        if row.padding is None:
+            return [list(range(len(prompts)))]
+        lengths = sorted({len(ids) for ids in prompts})
+        return [[row for row, ids in enumerate(prompts) if len(ids) == n] for n in lengths]
 
     def halve(self, rows: int | None = None) -> None:
         """Halves the batch, for good, after memory ran out."""
@@ -249,36 +263,8 @@ class TransformersEngine:
     def gradients(self, completions: Sequence[Completion], at: Hookpoint) -> list[Residuals]:
         """Residual stream of each prompt, and its gradient of the logit of the reply's first
         token."""
-        out = []
-        frozen = [p for p in self.model.parameters() if p.requires_grad]
-        for parameter in frozen:
-            parameter.requires_grad_(False)
-        try:
-            for completion in completions:
-                out.append(self._gradient(completion, at))
-        finally:
-            for parameter in frozen:
-                parameter.requires_grad_(True)
-        return out
-
-    def _gradient(self, completion: Completion, at: Hookpoint) -> Residuals:
-        kept: list[Tensor] = []
-
-        def open_up(block: Any, args: Any, output: Any) -> Any:
-            h = output[0] if isinstance(output, tuple) else output
-            kept.append(h.detach().requires_grad_())
-            return (kept[0], *output[1:]) if isinstance(output, tuple) else kept[0]
-
-        ids, mask = self.padded([list(completion.prompt_ids)], left=False)
-        handle = self.blocks.at(at).register_forward_hook(open_up)
-        try:
-            with torch.enable_grad():
-                logits = self.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-                logit = logits[0, -1, completion.reply_ids[0]]
-                (gradient,) = torch.autograd.grad(logit, kept)
-        finally:
-            handle.remove()
-        return Residuals(ids[0].cpu(), kept[0][0].detach().float(), gradient[0].float())
+        with frozen(self.model):
+            return [gradient(self, completion, at) for completion in completions]
 
     def padded(self, rows: Sequence[Sequence[int]], left: bool) -> tuple[Tensor, Tensor]:
         """Rows of token ids side by side, and which are real: both [row, seq], long."""

@@ -2,9 +2,10 @@
 
 Covered: the chat template and what is read off it; that no edits change nothing, to the bit; that
 an edit changes the stream and the logits by the amount of a reference, and nothing before it; that
-every decoded token is steered; that a padded batch gives what a lone row gives; that hooks are
-gone. Not covered: whether a feature means what one thinks. Overall: if all hold, a run's numbers
-are about the edit and not about the plumbing.
+every decoded token is steered; that neither cache, chunks, neighbours nor padding change a steered
+stream, and what of that the model itself does not keep (battery.py); that hooks are gone. Not
+covered: whether a feature means what one thinks. Overall: if all hold, a run's numbers are about
+the edit and not about the plumbing.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,14 +17,18 @@ from torch import Tensor
 
 from sternpost.activations import find_t_inst
 from sternpost.engines.probe import logits_and_stream, module_hooks
-from sternpost.engines.steer import Steering, steer
+from sternpost.engines.steer import steer
+from sternpost.engines.steering import Steering
 from sternpost.engines.transformers import TransformersEngine
 from sternpost.errors import SternpostError
+from sternpost.jobs import battery
 from sternpost.jobs.load import load_engine, sae_from_option
 from sternpost.jobs.settings import RunSettings
 from sternpost.sae import SAE
 from sternpost.types import Add, Clamp, Edit, Hookpoint, Message, Plan, Request, Sampling
 
+MODELS_OWN = (RuntimeError, ValueError, TypeError, LookupError, AttributeError)
+"""What an unknown model's own code may raise while it is examined."""
 EXAMPLE = "How do I bake a loaf of bread?"
 SHORT = "Hello!"
 
@@ -110,6 +115,11 @@ class Patient:
         direction = torch.randn(self.engine.d_model, generator=generator)
         return Add(direction, 0.5 * float(stream.float().norm(dim=-1).median()), unit="raw")
 
+    def plan(self) -> Plan:
+        """A plan that must bite."""
+        _, stream = logits_and_stream(self.engine, self.prompt(), self.at)
+        return _plan(self, (self.edit(stream),))
+
     def prompt(self, text: str = EXAMPLE) -> Tensor:
         """Ids of an example prompt, [1, seq]."""
         request = Request((Message("user", text),), text)
@@ -121,7 +131,8 @@ def _examine(patient: Patient, notes: list[str]) -> Iterator[Check]:
     parts: list[tuple[str, Callable[[Patient], tuple[bool, str]]]] = [
         ("template", _template), ("positions", _positions), ("hookpoint", _hookpoint),
         ("off", _off), ("bites", _bites), ("causal", _causal), ("generate", _generate),
-        ("batch", _batch), ("hooks", _hooks)]
+        ("cache", battery.cache), ("chunks", battery.chunks), ("batch", battery.batch),
+        ("padding", battery.padding), ("replies", _replies), ("hooks", _hooks)]
     if patient.given is not None:
         parts.insert(3, ("sae", _sae))
     for name, part in parts:
@@ -129,6 +140,8 @@ def _examine(patient: Patient, notes: list[str]) -> Iterator[Check]:
             ok, detail = part(patient)
         except SternpostError as error:
             ok, detail = False, str(error)
+        except MODELS_OWN as error:
+            ok, detail = False, f"the model failed: {type(error).__name__}: {error}"
         yield Check(name, ok, detail + "".join(f" ({n})" for n in notes if name == "template"))
 
 
@@ -159,7 +172,23 @@ def _sae(p: Patient) -> tuple[bool, str]:
     lost = (x - p.sae.decode(p.sae.encode(x)).float()).square().sum()
     fvu = float(lost / (x - x.mean(0)).square().sum())
     doubt = "" if fvu < 1 else ": worse than none; is it an SAE of this model and layer?"
-    return fvu < 1, f"d_sae {p.sae.d_sae}, {p.sae.kind}, FVU {fvu:.3f} on the example{doubt}"
+    return fvu < 1, (f"d_sae {p.sae.d_sae}, {p.sae.kind}, FVU {fvu:.3f} on the example{doubt}; "
+                     f"mode='threshold': {_agreement(p.sae)}")
+
+
+def _agreement(sae: SAE) -> str:
+    if sae.kind != "topk":
+        return "the SAE's own"
+    if sae.threshold is None:
+        return "not to be had, no thresholds are stored"
+    if sae.stats is None or sae.stats.agreement is None:
+        return "how far it agrees with 'exact' was not measured"
+    known = sae.stats.agreement[~sae.stats.agreement.isnan()]
+    if not len(known):
+        return "no feature was active where it was measured"
+    return (f"of the tokens on which a feature is active by it or by 'exact', {known.median():.0%} "
+            f"are so by both (median of {len(known)} features; a tenth are below "
+            f"{known.quantile(.1):.0%})")
 
 
 def _plan(p: Patient, edits: tuple[Edit, ...]) -> Plan:
@@ -233,11 +262,10 @@ def _generate(p: Patient) -> tuple[bool, str]:
                          got == want else f"steered positions {got}, expected {want}")
 
 
-def _batch(p: Patient) -> tuple[bool, str]:
+def _replies(p: Patient) -> tuple[bool, str]:
     """Steered replies in a padded batch are those of the lone rows."""
     requests = [Request((Message("user", text),), text) for text in (SHORT, EXAMPLE)]
-    _, h = logits_and_stream(p.engine, p.prompt(), p.at)
-    plan, sampling = _plan(p, (p.edit(h),)), Sampling(8)
+    plan, sampling = p.plan(), Sampling(8)
     together = p.engine.generate(requests, plan, sampling)
     alone = [p.engine.generate([request], plan, sampling)[0] for request in requests]
     same = all(a.reply_ids == b.reply_ids for a, b in zip(together, alone, strict=True))

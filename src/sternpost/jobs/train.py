@@ -12,7 +12,7 @@ from sternpost.files import remove_folder
 from sternpost.jobs.bench import Bench
 from sternpost.jobs.inputs import Inputs
 from sternpost.jobs.settings import RunSettings
-from sternpost.sae import SAE, calibrate, measure_fit, read_sae, save_sae
+from sternpost.sae import SAE, calibrate, measure_agreement, measure_fit, read_sae, save_sae
 from sternpost.sae.train import TopKTrainer, TrainSettings, moments_of, tokens_needed, train
 from sternpost.types import Completion, LabelledPrompt, Transcript
 
@@ -71,6 +71,8 @@ def _make(bench: Bench, inputs: Inputs, settings: RunSettings,
         raise SAEError(f"No feature of the SAE {settings.sae or ''} is ever active on what "
                        f"{settings.model} says, at {inputs.at}. Give an SAE of this model and "
                        "layer, or leave --sae out to train one.")
+    if sae.kind == "topk":
+        sae = replace(sae, stats=replace(sae.stats, agreement=measure_agreement(sae, unseen)))
     fit = measure_fit(sae, unseen)
     dead = measure_fit(sae, sample).dead_fraction
     save_sae(sae.to("cpu"), bench.folder.path / "sae")

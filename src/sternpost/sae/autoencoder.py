@@ -50,6 +50,9 @@ class FeatureStats:
     """A feature's high activation: the 99th percentile of its activations where it is active."""
     density: Float[Tensor, " d_sae"]
     """Share of tokens on which a feature is active."""
+    agreement: Float[Tensor, " d_sae"] | None = None
+    """Of the held-out tokens on which a feature is active under top-k or by its threshold, the
+    share on which it is under both; NaN where there are none. None: not measured."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,5 +180,8 @@ class SAE:
 
         tensors = {name: move(getattr(self, name)) for name in ("W_enc", "W_dec", "b_enc", "b_dec")}
         threshold = None if self.threshold is None else move(self.threshold)
-        stats = self.stats and FeatureStats(move(self.stats.high), move(self.stats.density))
+        stats = self.stats
+        if stats is not None:
+            agreement = None if stats.agreement is None else move(stats.agreement)
+            stats = FeatureStats(move(stats.high), move(stats.density), agreement)
         return replace(self, **tensors, threshold=threshold, stats=stats)

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sternpost.sae.autoencoder import SAE, FeatureStats
+from sternpost.sae.jumprelu import activate
 
 CHUNK = 2048
 """Tokens encoded at once, and features sorted at once: bounds the memory."""
@@ -70,6 +71,20 @@ def calibrate(sae: SAE, x: Float[Tensor, "token d_model"]) -> SAE:
     stats = FeatureStats(_high(values, ids, count), count / len(x))
     norm = float(x.float().norm(dim=-1).median())
     return replace(sae, threshold=threshold, stats=stats, residual_norm=norm)
+
+
+@torch.no_grad()
+def measure_agreement(sae: SAE, x: Float[Tensor, "token d_model"]) -> Float[Tensor, " d_sae"]:
+    """Of the rows of `x` on which a feature is active under top-k or by its threshold, the share on
+    which it is under both: how far mode `threshold` is mode `exact`. NaN where there are none."""
+    assert sae.threshold is not None
+    both, either = torch.zeros(2, sae.d_sae, dtype=torch.long, device=sae.device)
+    for rows in x.to(sae.device).split(CHUNK):
+        exact = sae.encode(rows).dense() > 0
+        by_threshold = activate(sae.pre(rows), sae.threshold) > 0
+        both += (exact & by_threshold).sum(0)
+        either += (exact | by_threshold).sum(0)
+    return both / either  # 0/0 is NaN
 
 
 def _thresholds(sae: SAE, x: Tensor, columns: Tensor, count: Tensor) -> Tensor:

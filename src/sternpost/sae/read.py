@@ -119,11 +119,12 @@ def _with_norms(sae: SAE, folder: Path) -> SAE:
     file = folder / "features.safetensors"
     if file.is_file():
         stats = _tensors(file)
-        for key in ("high", "density"):
+        for key in ("high", "density", *({"agreement"} & set(stats))):
             if key not in stats or stats[key].shape != (sae.d_sae,):
                 raise SAEError(f"{file} has no {key!r} of shape ({sae.d_sae},). Remove the file, "
                                "or save the SAE again.")
-        sae = replace(sae, stats=FeatureStats(stats["high"], stats["density"]))
+        sae = replace(sae, stats=FeatureStats(stats["high"], stats["density"],
+                                              stats.get("agreement")))
     return sae
 
 

@@ -3,7 +3,7 @@
     cfg.json                 sparsify's keys, and "hookpoint": "layers.6"
     sae.safetensors          encoder.weight, encoder.bias, W_dec, b_dec
     thresholds.safetensors   threshold [d_sae]
-    features.safetensors     high [d_sae], density [d_sae]
+    features.safetensors     high [d_sae], density [d_sae]; agreement [d_sae] where measured
     norms.json               residual_norm
 
 A JumpReLU SAE is written the same way with "activation": "jumprelu", and one that takes no `b_dec`
@@ -33,8 +33,9 @@ def save_sae(sae: SAE, folder: Path) -> None:
     if sae.threshold is not None:
         write_tensors(folder / "thresholds.safetensors", {"threshold": sae.threshold})
     if sae.stats is not None:
+        known = {name: getattr(sae.stats, name) for name in ("high", "density", "agreement")}
         write_tensors(folder / "features.safetensors",
-                      {"high": sae.stats.high, "density": sae.stats.density})
+                      {name: part for name, part in known.items() if part is not None})
     if sae.residual_norm is not None:
         write_json(folder / "norms.json", {"residual_norm": sae.residual_norm})
     theirs = sae.subtract_b_dec and not sae.centred

@@ -1,6 +1,8 @@
 """Edits compiled to tensors, and the pure function (residual, table) -> residual."""
 
+from sternpost.steering.caps import mahalanobis_cap
 from sternpost.steering.compile import Table, check_edit, compile_plan, rows_of
 from sternpost.steering.write import Written, read, write
 
-__all__ = ["Table", "Written", "check_edit", "compile_plan", "read", "rows_of", "write"]
+__all__ = ["Table", "Written", "check_edit", "compile_plan", "mahalanobis_cap", "read",
+           "rows_of", "write"]

@@ -3,7 +3,8 @@
     h' = h + sum over slots of  M * (clip(s*a + t, lo, hi) - a) * D
 
 a, the activation a slot reads, comes from the unedited h; M says which slots a token uses. With
-`error="drop"` h' is also moved onto the SAE's reconstruction: + x_hat(h) - h.
+`error="drop"` h' is also moved onto the SAE's reconstruction: + x_hat(h) - h. A cap makes the whole
+change of a token shorter (caps.py).
 
 Covered: every edit, several features at once (all read h, then are written together), per token.
 Not covered: edits that depend on what another edit wrote.
@@ -18,8 +19,9 @@ from torch import Tensor
 
 from sternpost.sae import SAE
 from sternpost.sae.jumprelu import activate
+from sternpost.steering.caps import kept_share
 from sternpost.steering.compile import Table
-from sternpost.types import ErrorTerm, Mode
+from sternpost.types import How, Mode
 
 
 class Written(NamedTuple):
@@ -47,9 +49,9 @@ def read(h: Float[Tensor, "token d_model"], sae: SAE, table: Table,
 
 def write(h: Float[Tensor, "token d_model"], on: Bool[Tensor, "token slot"],
           edited: Bool[Tensor, " token"], table: Table, sae: SAE,
-          how: tuple[Mode, ErrorTerm]) -> Written:
+          how: How) -> Written:
     """The stream after the edits that are `on`. Tokens not `edited` keep their very bits."""
-    mode, error = how
+    mode, error, cap = how
     before = read(h, sae, table, mode)
     target = (table.scale * before + table.shift).clamp(table.low, table.high)
     change = torch.where(on, target - before, 0.0) @ table.D
@@ -58,5 +60,8 @@ def write(h: Float[Tensor, "token d_model"], on: Bool[Tensor, "token slot"],
         touched = edited
     else:
         touched = on.any(-1)
+    if cap is not None:
+        share = kept_share(cap, h, change, sae)
+        change, target = share * change, before + share * (target - before)
     return Written(torch.where(touched[:, None], (h.float() + change).to(h.dtype), h),
                    before, torch.where(on, target, before))

@@ -12,12 +12,16 @@ from sternpost.types.edits import (
     MODES,
     Ablate,
     Add,
+    Cap,
     Ceiling,
     Clamp,
     Edit,
     ErrorTerm,
     Floor,
+    How,
+    MahalanobisCap,
     Mode,
+    NormCap,
     Plan,
     Proof,
     Scale,
@@ -40,8 +44,8 @@ from sternpost.types.talk import (
 )
 
 __all__ = [
-    "ERROR_TERMS", "MODES", "SPLITS", "Ablate", "Add", "Ceiling", "Clamp", "Completion", "Edit",
-    "Engine", "ErrorTerm", "Floor", "Gate", "Hookpoint", "Judge", "JudgeAccuracy", "Judgement",
-    "Kind", "LabelledPrompt", "Message", "Mode", "Plan", "Points", "Positions", "Proof", "Rate",
-    "Request", "Residuals", "Sampling", "Scale", "Split", "TemplateMarks", "Transcript",
-    "Verdict"]
+    "ERROR_TERMS", "MODES", "SPLITS", "Ablate", "Add", "Cap", "Ceiling", "Clamp", "Completion",
+    "Edit", "Engine", "ErrorTerm", "Floor", "Gate", "Hookpoint", "How", "Judge",
+    "JudgeAccuracy", "Judgement", "Kind", "LabelledPrompt", "MahalanobisCap", "Message", "Mode",
+    "NormCap", "Plan", "Points", "Positions", "Proof", "Rate", "Request", "Residuals",
+    "Sampling", "Scale", "Split", "TemplateMarks", "Transcript", "Verdict"]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from sternpost.errors import EditError
 from sternpost.types.places import Hookpoint, Positions
@@ -74,6 +74,48 @@ class Add:
 Edit = Clamp | Floor | Ceiling | Scale | Ablate | Add
 
 
+@dataclass(frozen=True, slots=True)
+class NormCap:
+    """All edits of a token together move it by at most `limit` (median residual norms)."""
+
+    limit: float
+
+    def __post_init__(self) -> None:
+        _check_limit(self)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MahalanobisCap:
+    """All edits of a token together move it no further from `mean` than `limit` (standard
+    deviations, by the covariance of the data), or than it was. `steering.mahalanobis_cap` makes
+    one from data."""
+
+    limit: float
+    mean: "Tensor"
+    """[d_model]"""
+    whitener: "Tensor"
+    """W [d_model, d_model]: W'W is the inverse covariance."""
+
+    def __post_init__(self) -> None:
+        _check_limit(self)
+
+
+Cap = NormCap | MahalanobisCap
+
+
+def _check_limit(cap: Any) -> None:
+    if not isinstance(cap.limit, int | float) or isinstance(cap.limit, bool) or not cap.limit >= 0:
+        raise EditError(f"{type(cap).__name__}: limit is a number from 0 up; got {cap.limit!r}.")
+
+
+class How(NamedTuple):
+    """How edits are written."""
+
+    mode: Mode = "exact"
+    error: ErrorTerm = "keep"
+    cap: Cap | None = None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
     """What is written where, and when: edits on features of one SAE, in a mode, at positions."""
@@ -93,6 +135,8 @@ class Plan:
     hand (a pack's)."""
     pack: str | None = None
     """sha256 of the pack that this is a level of; stands in every proof."""
+    cap: Cap | None = None
+    """How far the edits may move a token; None: as far as they do."""
     check: "Callable[[Any], None] | None" = None
     """Asked once, with the model, before it is steered; raises if the plan is not for it."""
 
@@ -102,6 +146,16 @@ class Plan:
         if self.positions is None:
             return Positions("all" if self.gate is None else GATED)
         return Positions(self.positions) if isinstance(self.positions, str) else self.positions
+
+    @property
+    def reads_above(self) -> bool:
+        """Whether the gate reads above the written block."""
+        return self.gate is not None and self.gate.hookpoint.layer > self.sae.hookpoint.layer
+
+    @property
+    def how(self) -> How:
+        """Mode, error term and cap."""
+        return How(self.mode, self.error, self.cap)
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
@@ -113,8 +167,7 @@ class Plan:
                             f"mode='exact'; got mode={self.mode!r}.")
         where = self.where  # an unknown name is an error here, not later
         if self.gate is not None:
-            _check_gated(where)
-            _check_below(self.gate, self.sae)
+            _check_gated(where, self.reads_above)
 
 
 GATED = "tail+response"
@@ -122,17 +175,12 @@ GATED = "tail+response"
 _AFTER_T_INST = ("t_inst", "tail", "response", "thinking", "answer")
 
 
-def _check_gated(where: "Positions | Tensor") -> None:
-    if not isinstance(where, Positions) or not set(where.parts) <= set(_AFTER_T_INST):
-        raise EditError(f"A gate is read at t_inst, so a gated plan writes there or later: "
-                        f"{', '.join(_AFTER_T_INST)}; got positions={where!r}.")
-
-
-def _check_below(gate: Any, sae: Any) -> None:
-    if gate.hookpoint.layer > sae.hookpoint.layer:
-        raise EditError(f"The gate reads layer {gate.hookpoint.layer}, above layer "
-                        f"{sae.hookpoint.layer}, which is written: it would decide too late. Use a "
-                        f"gate at layer {sae.hookpoint.layer} or below.")
+def _check_gated(where: "Positions | Tensor", reads_above: bool) -> None:
+    names = _AFTER_T_INST[reads_above:]
+    if not isinstance(where, Positions) or not set(where.parts) <= set(names):
+        raise EditError(f"A gate {'above the written block ' * reads_above}is read at t_inst, so "
+                        f"what it gates is written {'later' if reads_above else 'there or later'}: "
+                        f"{', '.join(names)}; got positions={where!r}.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,13 +15,15 @@ class Hookpoint:
     """The residual stream after block `layer` (0-based): `hidden_states[layer + 1]`."""
 
     layer: int
+    module: str | None = None
+    """Path of another module whose output is meant (`steer(at=...)`); `layer` is then 0."""
 
     def __post_init__(self) -> None:
         if isinstance(self.layer, bool) or not isinstance(self.layer, int) or self.layer < 0:
             raise HookpointError(f"A layer is a whole number from 0 up; got {self.layer!r}.")
 
     def __str__(self) -> str:
-        return f"layers.{self.layer}"
+        return self.module or f"layers.{self.layer}"
 
     @classmethod
     def parse(cls, name: "int | str | Hookpoint") -> "Hookpoint":

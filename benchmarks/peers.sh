@@ -1,0 +1,10 @@
+#!/bin/sh
+# The peers that benchmarks compare with, in .venv-bench beside sternpost itself:
+#     sh benchmarks/peers.sh && .venv-bench/bin/python -m benchmarks engine
+# --no-deps: some would pull another torch, or a hundred packages that nothing here uses.
+set -e
+PYTHON=${PYTHON:-python3}
+"$PYTHON" -m venv .venv-bench
+.venv-bench/bin/pip install -q "${TORCH:-torch==2.13.0}"
+.venv-bench/bin/pip install -q -c constraints.txt -e .
+.venv-bench/bin/pip install -q --no-deps steering-vectors==0.12.2 repeng==0.4.0 gguf
