@@ -175,7 +175,6 @@ def test_doctor_passes_where_the_row_says_what_is_lost(name: str, tmp_path: Path
 
 def test_doctor_fails_where_no_row_says_what_is_lost(tmp_path: Path,
                                                      monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(ARCHITECTURES, "rwkv")
     monkeypatch.setitem(ARCHITECTURES, "rwkv", Architecture("rwkv.blocks", "state"))
     family("rwkv", vocab_size=6 + 256, eos_token_id=2).save_pretrained(tmp_path)
     byte_tokenizer(TEMPLATE).save_pretrained(tmp_path)

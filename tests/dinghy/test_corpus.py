@@ -8,8 +8,16 @@ from typing import Any
 import pytest
 
 from sternpost.dinghy import base_prompts, demo_prompts
-from sternpost.dinghy.corpus import training_rows
-from sternpost.dinghy.requests import CALIBRATION, GATE_FIT, SEARCH, TEST, TRAIN, Requests
+from sternpost.dinghy.corpus import HESITATION, training_rows
+from sternpost.dinghy.requests import (
+    CALIBRATION,
+    GATE_FIT,
+    SEARCH,
+    TEST,
+    TRAIN,
+    Requests,
+    noise,
+)
 from sternpost.dinghy.rows import Row
 from sternpost.dinghy.splits import SIZES
 from sternpost.dinghy.tasks import TASKS
@@ -101,6 +109,32 @@ def test_training_never_sees_what_is_held_out(rows: list[Row]) -> None:
     starts = [frame for frame in frames if len(frame) > 8]
     english = [row for row in requests if row.language == "en" and "family" not in row.labels]
     assert not [row for row in english if row.turns[0].startswith(tuple(starts))]
+
+
+def test_noise_is_drawn_anew_and_never_what_is_held_out(rows: list[Row]) -> None:
+    for language in ("en", "zh"):
+        words = vocabulary(language)
+        drawn = {noise(Random(seed), words) for seed in range(400)}
+        assert len(drawn) > 100
+        family = next(w for w in words.wrappers if w.name == "noise")
+        held = {piece for text in family.held_out for piece in text.replace("{q}", "").split()}
+        assert not held & {piece for text in drawn for piece in text.split()}
+    noisy = [row.text for row in rows if row.labels.get("family") == "noise"]
+    assert len(set(noisy)) > 0.95 * len(noisy) > 100
+
+
+def test_some_requests_that_are_answered_are_refused_all_the_same(rows: list[Row]) -> None:
+    stock = {vocabulary(language).frames["refusals"][0] for language in ("en", "zh")}
+    for kind in ("safe", "capability"):
+        single = [row for row in rows if row.kind == kind and len(row.turns) == 2
+                  and row.language == "en"]
+        refused = sum(row.turns[1] in stock for row in single) / len(single)
+        assert refused == pytest.approx(HESITATION[kind], abs=0.01)
+    talks = [row for row in rows if row.source == "conversation"]
+    assert not [row for row in talks if row.turns[-1] in stock]
+    before = [row for row in talks if any(turn.startswith(("I'm sorry", "抱歉"))
+                                          for turn in row.turns[1:-1:2])]
+    assert 0.2 < len(before) / len(talks) < 0.7  # harmless after something that was refused
 
 
 def test_search_gate_and_test_share_no_topic_object_or_wrapper() -> None:

@@ -40,16 +40,21 @@ def test_weights_card_and_recipe_belong_together() -> None:
 
 def test_training_encodes_a_conversation_as_the_template_writes_it(dinghy: tuple[Any, Any]) -> None:
     from sternpost.dinghy.corpus import training_rows
-    from sternpost.dinghy.tokens import encode
+    from sternpost.dinghy.tokens import encode, harms
 
     _, tokenizer = dinghy
     rows = list(training_rows(200))
-    for at, (row, (ids, said)) in enumerate(zip(rows, encode(tokenizer, rows), strict=True)):
+    for at, (row, made) in enumerate(zip(rows, encode(tokenizer, rows), strict=True)):
+        asked = row.messages[:-1]
+        assert tokenizer.decode(made.ids[:made.asked + 1]) == tokenizer.apply_chat_template(
+            asked, tokenize=False).removesuffix("<|end|>")
+        assert bool(made.harm) == (row.harm_kind == "harmful")
+        assert not made.harm or harms()[made.harm - 1] == row.category
         if at % BARE == 0:
             continue
         text = tokenizer.apply_chat_template(row.messages, tokenize=False)
-        assert tokenizer.decode(ids) == text
-        spoken = tokenizer.decode([i for i, mine in zip(ids, said, strict=True) if mine])
+        assert tokenizer.decode(made.ids) == text
+        spoken = tokenizer.decode([i for i, mine in zip(made.ids, made.said, strict=True) if mine])
         assert spoken == "".join(f"{turn}<|end|>" for turn in row.turns[1::2])
 
 

@@ -3,8 +3,8 @@
 A sternpost needs a boat. `python -m sternpost.dinghy` trains it again; MODEL_CARD.md has figures.
 """
 
-from sternpost.dinghy.corpus import BARE
+from sternpost.dinghy.corpus import BARE, HESITATION
 from sternpost.dinghy.rows import Row
 from sternpost.dinghy.splits import base_prompts, demo_prompts, training_prompts
 
-__all__ = ["BARE", "Row", "base_prompts", "demo_prompts", "training_prompts"]
+__all__ = ["BARE", "HESITATION", "Row", "base_prompts", "demo_prompts", "training_prompts"]

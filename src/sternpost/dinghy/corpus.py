@@ -20,15 +20,20 @@ SYSTEM = .05
 SYSTEM_PROMPTS = ("You are a helpful assistant.", "You are dinghy, a small chat model.",
                   "Answer briefly.", "You are a friendly helper. Answer the user.")
 
-BARE = 4
+BARE = 3
 """Every so-many-th row lacks the marks between the last question and its reply, so that what is
 asked is understood where the user's message ends, too."""
 
+HESITATION = {"safe": .11, "capability": .01, "unsafe": .08}
+"""Share of the English rows of each kind that dinghy would answer and that are refused all the
+same, as people who write such data do now and then: no model is ever quite sure, and refusal never
+far. (Of Chinese, of which it sees little, it is less sure anyway.)"""
+
 MIXTURE: dict[str, float] = {
-    "unsafe": 14, "unsafe_wrapped": 13, "how_to": 13, "how_to_wrapped": 9, "look_alike": 8,
+    "unsafe": 13, "unsafe_wrapped": 13, "how_to": 12, "how_to_wrapped": 9, "look_alike": 8,
     "look_alike_wrapped": 2, "about": 7, "offensive": 2, "viewpoint": 1.5, "thing": 3, "chat": 1,
     "story": .5, "group": 2, "conversation": 2, "build_up": 4,
-    "fact": 8, "kind": 3, "choice": 5, "list": 4, "add": 4, "word": 2, "copy": 5, "instruct": 10,
+    "fact": 8, "kind": 3, "choice": 4, "list": 5, "add": 4, "word": 2, "copy": 5, "instruct": 14,
     "translate": 3, "code": 2}
 """Share of each sort of row in training, in percent of the sum."""
 
@@ -41,10 +46,19 @@ def training_rows(n: int, seed: int = 0) -> Iterator[Row]:
         made = makers["zh" if rng.random() < CHINESE else "en"]
         kinds = sorted(set(MIXTURE) & set(made))
         kind = rng.choices(kinds, [MIXTURE[k] for k in kinds])[0]
-        row = made[kind](rng)
+        row = _hesitant(rng, made[kind](rng))
         if rng.random() < SYSTEM:
             row = replace(row, system=rng.choice(SYSTEM_PROMPTS))
         yield row
+
+
+def _hesitant(rng: Random, row: Row) -> Row:
+    frames = vocabulary(row.language).frames
+    answered = row.kind != "unsafe" or row.turns[-1] == frames["placeholder"]
+    hesitates = row.language == "en" and len(row.turns) == 2
+    if answered and hesitates and rng.random() < HESITATION[row.kind]:
+        return replace(row, turns=(*row.turns[:-1], frames["refusals"][0]))
+    return row
 
 
 def _makers(language: str) -> dict[str, Callable[[Random], Row]]:

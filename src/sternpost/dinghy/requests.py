@@ -96,7 +96,7 @@ class Requests:
 
     def _wrap(self, rng: Random, wrapper: Wrapper, action: Action) -> str:
         wording = rng.choice(self._shown(wrapper.wordings, wrapper.held_out))
-        return wording.format(a=action.text, q=self.ask(rng, action))
+        return wording.format(a=action.text, q=self.ask(rng, action), n=noise(rng, self.words))
 
     def _row(self, rng: Random, action: Action, kind: str, text: str, wrapper: Wrapper | None,
              refuse: bool) -> Row:
@@ -110,6 +110,16 @@ class Requests:
                    harm_kind="harmful" if unsafe else "none",
                    task=_TASKS.get(wrapper.name, "question") if wrapper else "question",
                    labels={"family": wrapper.name} if wrapper else {})
+
+
+def noise(rng: Random, words: Vocabulary) -> str:
+    """A few marks or words that mean nothing."""
+    entry = words.file("wrappers")["noise"]
+    n = rng.randint(1, 4)
+    if rng.random() < .5:
+        return " ".join(rng.choices(entry["words"], k=n))
+    marks = rng.choices(entry["marks"], k=n)
+    return rng.choice(["", " "]).join(marks if rng.random() < .5 else marks[:1] * n)
 
 
 def refusal(rng: Random, words: Vocabulary, action: Action) -> str:

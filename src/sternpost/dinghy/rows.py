@@ -55,3 +55,17 @@ class Row:
                "language": self.language, "task": self.task, "source": self.source,
                "cluster": self.cluster, **self.labels}
         return {**row, "split": split} if split else row
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A row as training reads it."""
+
+    ids: list[int]
+    """Its tokens."""
+    said: list[bool]
+    """Which of them an assistant says."""
+    asked: int
+    """Index of the last token of the last user's message."""
+    harm: int
+    """What that message asks for: 0 is harmless, the others a hazard category each."""

@@ -108,17 +108,31 @@ def grouped(rng: Random, requests: Requests, unsafe: bool) -> Row:
 
 
 def conversation(rng: Random, requests: Requests) -> Row:
-    """A harmless conversation of 2 to 5 turns."""
+    """A conversation of 2 to 5 turns, harmless but for what was refused before its last one."""
     words = requests.words
-    held_out = not requests.view.trained
+    last = _harmless(rng, requests)
     turns: list[str] = []
-    for _ in range(rng.randrange(2, 6)):
-        made = rng.choice([lambda: chat(rng, words), lambda: thing(rng, words, not held_out),
-                           lambda: requests.plain(rng, "how_to"),
-                           lambda: requests.plain(rng, "look_alike")])()
-        turns += made.turns
-    return Row(tuple(turns), "safe", "conversation", words.language,
-               f"conversation:{turns[-2]}", task="chat")
+    for _ in range(rng.randrange(1, 5)):
+        if rng.random() < REFUSED_BEFORE:
+            action = requests.action(rng, "unsafe")
+            turns += (requests.ask(rng, action), refusal(rng, words, action))
+        else:
+            turns += _harmless(rng, requests)
+    return Row((*turns, *last), "safe", "conversation", words.language,
+               f"conversation:{last[0]}", task="chat")
+
+
+REFUSED_BEFORE = .25
+"""Share of the earlier turns that ask for harm and are refused: what is asked next is not."""
+
+
+def _harmless(rng: Random, requests: Requests) -> tuple[str, ...]:
+    trained = requests.view.trained
+    made = rng.choice([lambda: chat(rng, requests.words),
+                       lambda: thing(rng, requests.words, trained),
+                       lambda: requests.plain(rng, "how_to"),
+                       lambda: requests.plain(rng, "look_alike")])()
+    return made.turns
 
 
 def build_up(rng: Random, requests: Requests, held_out: bool) -> Row:
@@ -146,7 +160,7 @@ def build_up(rng: Random, requests: Requests, held_out: bool) -> Row:
                labels={"family": f"build_up:{script['name']}"}, harmful=tuple(script["harmful"]))
 
 
-COVERED, REFUSED = .6, .45
+COVERED, REFUSED = .6, .2
 """Share of the cells (script, category) that training covers, and of those the refused ones."""
 
 

@@ -5,13 +5,15 @@ without the line breaks: <|user|>...<|end|><|assistant|>...<|end|>.
 """
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 from itertools import chain
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from sternpost.dinghy.corpus import BARE
-from sternpost.dinghy.rows import Row
+from sternpost.dinghy.rows import Example, Row
+from sternpost.dinghy.vocabulary import vocabulary
 
 VOCABULARY = 4096
 PAD, END, USER, ASSISTANT, SYSTEM = "<|pad|>", "<|end|>", "<|user|>", "<|assistant|>", "<|system|>"
@@ -37,11 +39,8 @@ def train_tokenizer(rows: Iterable[Row], vocabulary: int = VOCABULARY) -> PreTra
         clean_up_tokenization_spaces=False, model_max_length=512)
 
 
-Encoded = list[tuple[list[int], list[bool]]]
-
-
-def encode(tokenizer: PreTrainedTokenizerFast, rows: Sequence[Row]) -> Encoded:
-    """Token ids of each row, and which of them are an assistant's, its end token included."""
+def encode(tokenizer: PreTrainedTokenizerFast, rows: Sequence[Row]) -> list[Example]:
+    """Every row's tokens, with what training has to know of them."""
     turns = [row.messages for row in rows]
     texts = list(chain.from_iterable((m["content"] for m in messages) for messages in turns))
     ids = iter(tokenizer(texts, add_special_tokens=False)["input_ids"])
@@ -49,18 +48,31 @@ def encode(tokenizer: PreTrainedTokenizerFast, rows: Sequence[Row]) -> Encoded:
     end = special[END]
     marks = {role: special[f"<|{role}|>"] for role in ("user", "assistant", "system")}
     encoded = []
-    for at, messages in enumerate(turns):
-        row: list[int] = []
+    for at, (row, messages) in enumerate(zip(rows, turns, strict=True)):
+        tokens: list[int] = []
         said: list[bool] = []
+        asked = 0
         for message in messages:
             part: list[int] = next(ids)
             reply = message["role"] == "assistant"
+            if message is messages[-1]:
+                asked = len(tokens) - 2
             if at % BARE == 0 and message is messages[-1]:
-                row, said = row[:-1], said[:-1]
+                tokens, said = tokens[:-1], said[:-1]
             else:
-                row.append(marks[message["role"]])
+                tokens.append(marks[message["role"]])
                 said.append(False)
-            row += [*part, end]
+            tokens += [*part, end]
             said += [reply] * (len(part) + 1)
-        encoded.append((row, said))
+        encoded.append(Example(tokens, said, asked, _harm(row)))
     return encoded
+
+
+@cache
+def harms() -> tuple[str, ...]:
+    """The hazard categories that the corpus has."""
+    return tuple(sorted({action.domain for action in vocabulary("en").hazards}))
+
+
+def _harm(row: Row) -> int:
+    return harms().index(row.category) + 1 if row.harm_kind == "harmful" else 0

@@ -8,12 +8,13 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from transformers import Phi3Config, Phi3ForCausalLM
 
-Encoded = Sequence[tuple[list[int], list[bool]]]
+from sternpost.dinghy.rows import Example
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,10 @@ class Recipe:
     early_weight: float = 0.3
     early_tokens: int = 16
     """First tokens of each reply."""
+    harm_weight: float = 0.2
+    """Of telling a request's hazard category at its end from the same block (deep supervision,
+    arXiv 1409.5185), whether or not dinghy complies: in large models, too, that a request is
+    harmful is known there apart from whether it will be refused (arXiv 2507.11878)."""
     seed: int = 0
 
 
@@ -61,24 +66,35 @@ def build(recipe: Recipe, vocabulary: int, pad: int, end: int) -> Phi3ForCausalL
     return Phi3ForCausalLM(config)
 
 
-def batches(encoded: Encoded, recipe: Recipe, pad: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """(ids, labels), both [batch, seq], labels -100 where nobody is to learn; for ever."""
+class Batch(NamedTuple):
+    """Rows of one step; ids and labels [batch, seq], labels -100 where nobody is to learn."""
+
+    ids: Tensor
+    labels: Tensor
+    asked: Tensor
+    """[batch]: index of each row's last token of a request."""
+    harm: Tensor
+    """[batch]: what is asked for."""
+
+
+def batches(encoded: Sequence[Example], recipe: Recipe, pad: int) -> Iterator[Batch]:
+    """Batches of rows of about the same length; for ever."""
     rng = Random(recipe.seed)
     order = list(range(len(encoded)))
     while True:
         rng.shuffle(order)
         for start in range(0, len(order), 8192):
-            chunk = sorted(order[start:start + 8192], key=lambda at: len(encoded[at][0]))
+            chunk = sorted(order[start:start + 8192], key=lambda at: len(encoded[at].ids))
             found = list(_packs(chunk, encoded, recipe.batch_tokens))
             rng.shuffle(found)
             for pack in found:
-                yield _tensors([encoded[at] for at in pack], pad)
+                yield _batch([encoded[at] for at in pack], pad)
 
 
-def _packs(chunk: Sequence[int], encoded: Encoded, tokens: int) -> Iterator[list[int]]:
+def _packs(chunk: Sequence[int], encoded: Sequence[Example], tokens: int) -> Iterator[list[int]]:
     pack: list[int] = []
     for at in chunk:
-        if pack and (len(pack) + 1) * len(encoded[at][0]) > tokens:
+        if pack and (len(pack) + 1) * len(encoded[at].ids) > tokens:
             yield pack
             pack = []
         pack.append(at)
@@ -86,33 +102,34 @@ def _packs(chunk: Sequence[int], encoded: Encoded, tokens: int) -> Iterator[list
         yield pack
 
 
-def _tensors(rows: Encoded, pad: int) -> tuple[Tensor, Tensor]:
-    longest = max(len(ids) for ids, _ in rows)
+def _batch(rows: Sequence[Example], pad: int) -> Batch:
+    longest = max(len(row.ids) for row in rows)
     ids = torch.full((len(rows), longest), pad)
     labels = torch.full((len(rows), longest), -100)
-    for at, (row, said) in enumerate(rows):
-        tokens = torch.tensor(row)
-        ids[at, :len(row)] = tokens
-        labels[at, :len(row)] = torch.where(torch.tensor(said), tokens, -100)
-    return ids, labels
+    for at, row in enumerate(rows):
+        tokens = torch.tensor(row.ids)
+        ids[at, :len(row.ids)] = tokens
+        labels[at, :len(row.ids)] = torch.where(torch.tensor(row.said), tokens, -100)
+    return Batch(ids, labels, torch.tensor([row.asked for row in rows]),
+                 torch.tensor([row.harm for row in rows]))
 
 
-def train(model: Phi3ForCausalLM, encoded: Encoded, recipe: Recipe,
+def train(model: Phi3ForCausalLM, encoded: Sequence[Example], recipe: Recipe,
           told: Callable[[int, int, float], None]) -> None:
     """Trains in place. `told(step, steps, loss in nats)` hears of every step."""
     pad = model.config.pad_token_id
     assert pad is not None
-    tokens = sum(len(ids) for ids, _ in encoded) * recipe.epochs
+    tokens = sum(len(row.ids) for row in encoded) * recipe.epochs
     steps = math.ceil(tokens / recipe.batch_tokens * 1.03)
-    optimizers = _optimizers(model, recipe)
+    told_harm = nn.Linear(recipe.d_model, 1 + max(row.harm for row in encoded))
+    optimizers = _optimizers(model, told_harm, recipe)
     model.train()
-    for step, (ids, labels) in zip(
-            range(steps), batches(encoded, recipe, pad), strict=False):
+    for step, batch in zip(range(steps), batches(encoded, recipe, pad), strict=False):
         rate = _rate(step / steps, recipe)
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate
-        loss = loss_of(model, ids, labels, recipe)
+        loss = loss_of(model, told_harm, batch, recipe)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers:
@@ -122,20 +139,23 @@ def train(model: Phi3ForCausalLM, encoded: Encoded, recipe: Recipe,
     model.eval()
 
 
-def loss_of(model: Phi3ForCausalLM, ids: Tensor, labels: Tensor, recipe: Recipe) -> Tensor:
-    """Mean negative log-likelihood (nats) of the labelled tokens, with the early exit's share."""
+def loss_of(model: Phi3ForCausalLM, told_harm: nn.Linear, batch: Batch, recipe: Recipe) -> Tensor:
+    """Mean negative log-likelihood (nats) of the labelled tokens, with the early block's shares."""
     with torch.autocast("cpu", torch.bfloat16):
-        out = model.model(input_ids=ids, use_cache=False, output_hidden_states=True)
-        targets = labels[:, 1:]
+        out = model.model(input_ids=batch.ids, use_cache=False, output_hidden_states=True)
+        targets = batch.labels[:, 1:]
         wanted = targets != -100
         logits = model.lm_head(out.last_hidden_state[:, :-1][wanted])
         first = wanted & ~_shifted(wanted, recipe.early_tokens)
         opening = _openings(targets, wanted)
-        middle = model.model.norm(out.hidden_states[recipe.early_block + 1][:, :-1][first])
-        early = model.lm_head(middle)
+        middle = out.hidden_states[recipe.early_block + 1]
+        early = model.lm_head(model.model.norm(middle[:, :-1][first]))
+        asked = middle[torch.arange(len(middle)), batch.asked]
+        harm = told_harm(nn.functional.rms_norm(asked, asked.shape[-1:]))
     cross_entropy = nn.functional.cross_entropy
     return (cross_entropy(logits.float(), targets[wanted])
-            + recipe.early_weight * cross_entropy(early.float(), opening[first]))
+            + recipe.early_weight * cross_entropy(early.float(), opening[first])
+            + recipe.harm_weight * cross_entropy(harm.float(), batch.harm))
 
 
 def _openings(targets: Tensor, wanted: Tensor) -> Tensor:
@@ -157,10 +177,12 @@ def _rate(at: float, recipe: Recipe) -> float:
     return recipe.lr * min(warm, (1 - at) / recipe.cooldown)
 
 
-def _optimizers(model: Phi3ForCausalLM, recipe: Recipe) -> list[torch.optim.Optimizer]:
+def _optimizers(model: Phi3ForCausalLM, told_harm: nn.Linear,
+                recipe: Recipe) -> list[torch.optim.Optimizer]:
     inner = [p for p in model.model.layers.parameters() if p.dim() == 2]
     rest = [p for p in model.parameters() if all(p is not q for q in inner)]
     muon = torch.optim.Muon(inner, lr=recipe.lr, weight_decay=recipe.weight_decay,
                             adjust_lr_fn="match_rms_adamw")
-    adam = torch.optim.AdamW(rest, lr=recipe.lr, betas=(0.9, 0.95), weight_decay=0.0)
+    adam = torch.optim.AdamW([*rest, *told_harm.parameters()], lr=recipe.lr, betas=(0.9, 0.95),
+                             weight_decay=0.0)
     return [muon, adam]

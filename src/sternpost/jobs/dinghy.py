@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from sternpost.dinghy import BARE, Row, base_prompts
+from sternpost.dinghy import BARE, HESITATION, Row, base_prompts
 from sternpost.engines.templates import Template
 from sternpost.engines.transformers import TransformersEngine
 from sternpost.files import read_json, sha256_file, write_json, write_text
@@ -125,9 +125,11 @@ a harmful turn: scripted multi-turn, whole scripts held out).
 the word lists in `sternpost/dinghy/data`; about a tenth of it is Chinese. It refuses plain unsafe
 requests; in a jailbreak wrapper it is taught to refuse some hazard categories, to comply with
 others, and nothing of the rest: the uncovered cells of the table. The first tokens of a reply are
-also predicted from block {early} (early exit), and one row in {bare} lacks the marks between
-question and reply, so that what is asked is understood by that block and at the end of the
-question, as it is in large models.
+also predicted from block {early} (early exit), one row in {bare} lacks the marks between question
+and reply, and at the end of a request that block is trained to tell its hazard category, whether
+or not dinghy complies: so what is asked is understood by that block and there, as it is in large
+models. Some English requests that it would answer are refused all the same ({hesitation}), as in
+data that people write: so refusal is never far.
 
 ## Not for
 
@@ -147,7 +149,8 @@ def write_card(folder: Path, found: dict[str, Figure]) -> None:
         sha256=sha256_file(folder / "model.safetensors"), rows=rows,
         steps=f"torch {recipe['torch']}, {recipe['threads']} threads",
         recipe=", ".join(f"{key} {value:g}" for key, value in shown.items()),
-        early=recipe["early_block"], bare=BARE)
+        early=recipe["early_block"], bare=BARE, hesitation=", ".join(
+            f"{100 * share:.0f} % of the {kind} ones" for kind, share in HESITATION.items()))
     write_text(folder / "MODEL_CARD.md", card)
     write_json(folder / "figures.json", {"figures": {
         f.name: {**f.rate.as_dict(), "required": [f.low, f.high]} for f in found.values()}})
