@@ -2,9 +2,10 @@
 
 import sys
 
-from benchmarks import engine, steering, sweep
+from benchmarks import conformance, engine, steering, sweep
 
-BENCHMARKS = {"engine": engine.measure, "steering": steering.measure, "sweep": sweep.measure}
+BENCHMARKS = {"conformance": conformance.measure, "engine": engine.measure,
+              "steering": steering.measure, "sweep": sweep.measure}
 
 for name in sys.argv[1:] or BENCHMARKS:
     BENCHMARKS[name]()

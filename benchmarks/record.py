@@ -43,11 +43,23 @@ def ratio(one: Sequence[float], other: Sequence[float]) -> float:
 def save(name: str, n: int, rows: Sequence[Mapping[str, Any]], ratios: Mapping[str, float],
          note: str) -> None:
     """Writes `results/NAME.json`, and prints the ratios."""
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True,
-                            check=False).stdout.strip()
-    write_json(RESULTS / f"{name}.json", {
-        "commit": commit, "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": f"{platform.machine()}, {platform.system()}, 1 thread", "n": n, "note": note,
-        "rows": rows, "ratios": ratios})
+    write_json(RESULTS / f"{name}.json", {**_where(), "n": n, "note": note, "rows": rows,
+                                          "ratios": ratios})
     for key, value in ratios.items():
         print(f"{name}: {key} = {value:.3f} (n = {n})")
+
+
+def save_checks(name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Writes `results/NAME.json`, and prints what passed, failed or is not offered."""
+    write_json(RESULTS / f"{name}.json", {**_where(), "n": len(rows), "rows": rows, "ratios": {}})
+    for row in rows:
+        said = {True: "passed", False: "FAILED", None: "-"}[row["passed"]]
+        print(f"{row['name']:28} {row['check']:10} {said:7} {row['detail']}")
+
+
+def _where() -> dict[str, str]:
+    """When, on what and from which commit."""
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True,
+                            check=False).stdout.strip()
+    return {"commit": commit, "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "machine": f"{platform.machine()}, {platform.system()}, 1 thread"}

@@ -93,6 +93,36 @@ def test_drop_replaces_the_stream_by_the_edited_reconstruction(model: Any) -> No
     close(got, want)
 
 
+@pytest.mark.parametrize("mode", ["exact", "threshold", "relu"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_in_half_precision_each_edit_is_the_formula_rounded_once(dtype: Any, mode: str) -> None:
+    torch.manual_seed(0)
+    half = llama().eval().to(dtype)
+    _, h = stream(half, IDS)
+    for name, edit in EDITS.items():
+        want = torch.stack([torch.stack([x + naive(edit, x, SAE_, mode) for x in row])
+                            for row in h.float()])
+        with steer(half, SAE_, [edit], mode=mode):
+            _, got = stream(half, IDS)
+        assert got.dtype == dtype
+        off = (got.float() - want).abs() / want.abs().clamp(min=1e-3)
+        assert float(off.max()) <= torch.finfo(dtype).eps, name
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_in_half_precision_drop_is_the_edited_reconstruction_rounded_once(dtype: Any) -> None:
+    torch.manual_seed(0)
+    half = llama().eval().to(dtype)
+    _, h = stream(half, IDS)
+    acts = SAE_.encode(h.float()).dense()
+    acts[..., 5] = 4.0
+    want = acts @ SAE_.W_dec + SAE_.b_dec
+    with steer(half, SAE_, [Clamp(5, 4.0)], error="drop"):
+        _, got = stream(half, IDS)
+    off = (got.float() - want).abs() / want.abs().clamp(min=1e-2)
+    assert float(off.max()) <= torch.finfo(dtype).eps
+
+
 def test_drop_without_edits_is_the_plain_splice(model: Any) -> None:
     _, h = stream(model, IDS)
     with steer(model, SAE_, [], error="drop") as run:

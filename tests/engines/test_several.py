@@ -53,9 +53,40 @@ def test_they_run_in_generate_with_their_own_positions(model: Any) -> None:
     assert "generate" not in vars(model)
 
 
-def test_two_plans_at_one_place_and_none_are_refused(model: Any) -> None:
-    with pytest.raises(EditError, match=r"Two plans at layers\.0"):
-        steer(model, [PLANS[0], PLANS[0]])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_plans_at_one_place_read_the_same_stream_and_are_written_together(dtype: Any) -> None:
+    """Two SAEs at one block against the sum of what each makes of the unedited stream."""
+    torch.manual_seed(0)
+    model = llama().eval().to(dtype)
+    other = make_sae(hookpoint=Hookpoint(0), W_enc=torch.randn(96, D) * 0.5,
+                     W_dec=torch.randn(96, D))
+    plans = [Plan(LOW, (Clamp(5, 4.0),), positions="last(4)"), Plan(other, (Scale(8, 3.0),)),
+             Plan(other, (), positions="last(2)")]
+    plain = stream(model, IDS, layer=0)[1].float()
+    first = (4.0 - LOW.encode(plain.to(dtype)).dense()[..., 5:6].float()) * LOW.W_dec[5]
+    first[:, :-4] = 0
+    second = 2 * other.encode(plain.to(dtype)).dense()[..., 8:9].float() * other.W_dec[8]
+    with steer(model, plans) as runs:
+        got = stream(model, IDS, layer=0)[1]
+    close(got.float(), (plain + first + second).to(dtype).float(),
+          1e-5 if dtype == torch.float32 else 2 ** -8)
+    assert [run.proof[0].positions for run in runs] == [(5, 6, 7, 8), tuple(range(9)), ()]
+    with steer(model, plans[::-1]):
+        close(stream(model, IDS, layer=0)[1].float(), got.float(), 1e-6)
+    with steer(model, plans[2:]) as _:
+        assert torch.equal(stream(model, IDS, layer=0)[1].float(), plain)
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_of_two_plans_at_one_place_only_one_may_drop_and_none_is_refused(model: Any) -> None:
+    drop = replace(PLANS[0], error="drop")
+    with pytest.raises(EditError, match=r"Two plans at layers\.0 with error='drop'"):
+        steer(model, [drop, drop])
+    plain = stream(model, IDS, layer=0)[1]
+    with steer(model, [drop, PLANS[0]]):
+        got = stream(model, IDS, layer=0)[1]
+    change = (4.0 - LOW.encode(plain).dense()[..., 5:6]) * LOW.W_dec[5]
+    close(got, LOW.decode(LOW.encode(plain)) + 2 * change)
     with pytest.raises(EditError, match="steers nothing"):
         steer(model, [])
     with pytest.raises(EditError, match="A plan brings its own"):

@@ -94,8 +94,26 @@ def test_values_are_swept_as_given_in_ascending_order(fake: Any) -> None:
     assert run.results["best_d"]["value"] == 0.25
 
 
+def test_kept_is_what_refuses_most_and_of_equals_what_spares_most_safe_prompts() -> None:
+    from sternpost.features import Candidate
+    from sternpost.jobs.find import _ranked
+
+    def said(unsafe: int, safe: int) -> list[Any]:
+        return [{"kind": kind, "harm_kind": "none", "prompt_sha256": f"{kind}{at}", "cluster": None,
+                 "hit": at < hits} for kind, hits in (("unsafe", unsafe), ("safe", safe))
+                for at in range(40)]
+
+    counts = {1: (40, 30), 2: (40, 10), 3: (30, 0), 4: (11, 0), 5: (10, 0), 6: (0, 0)}
+    order = _ranked([Candidate(f, "paper") for f in sorted(counts, reverse=True)],
+                    {f: said(*hits) for f, hits in counts.items()}, said(10, 0))
+    assert [c.feature for c in order] == [2, 1, 3, 4, 5, 6]
+    # a feature that barely raises refusal stands behind all that raise it beyond doubt
+    order = _ranked([Candidate(4, "paper"), Candidate(3, "paper")],
+                    {f: said(*counts[f]) for f in (3, 4)}, said(10, 0))
+    assert [c.feature for c in order] == [3, 4]
+
+
 def test_near_ties_are_only_those_that_raise_refusal_too(fake: Any) -> None:
-    # features that do nothing have a better D than one that makes everything refused
     warnings = fake.tell(values=(2.0,)).results["warnings"]
     assert not [w for w in warnings if w.startswith("near-ties")]
 

@@ -24,17 +24,17 @@ BARE = 3
 """Every so-many-th row lacks the marks between the last question and its reply, so that what is
 asked is understood where the user's message ends, too."""
 
-HESITATION = {"safe": .11, "capability": .01, "unsafe": .08}
+HESITATION = {"safe": .11, "capability": .01, "unsafe": .05}
 """Share of the English rows of each kind that dinghy would answer and that are refused all the
 same, as people who write such data do now and then: no model is ever quite sure, and refusal never
 far. (Of Chinese, of which it sees little, it is less sure anyway.)"""
 
 MIXTURE: dict[str, float] = {
-    "unsafe": 13, "unsafe_wrapped": 13, "how_to": 12, "how_to_wrapped": 9, "look_alike": 8,
-    "look_alike_wrapped": 2, "about": 7, "offensive": 2, "viewpoint": 1.5, "thing": 3, "chat": 1,
+    "unsafe": 12, "unsafe_wrapped": 14, "how_to": 12, "how_to_wrapped": 9, "look_alike": 8,
+    "look_alike_wrapped": 2, "about": 6, "offensive": 2, "viewpoint": 1.5, "thing": 3, "chat": 1,
     "story": .5, "group": 2, "conversation": 2, "build_up": 4,
-    "fact": 8, "kind": 3, "choice": 4, "list": 5, "add": 4, "word": 2, "copy": 5, "instruct": 14,
-    "translate": 3, "code": 2}
+    "fact": 9.5, "kind": 3, "choice": 4, "list": 5, "add": 4, "word": 2, "copy": 4.5,
+    "instruct": 14, "translate": 4, "code": 2}
 """Share of each sort of row in training, in percent of the sum."""
 
 

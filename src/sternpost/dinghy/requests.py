@@ -14,8 +14,10 @@ from sternpost.dinghy.vocabulary import (
     part,
 )
 
-_TASKS: dict[str, Task] = {"story": "story", "grandmother": "story", "poem": "story",
-                           "program": "code", "translation": "translate"}
+_TASKS: dict[str, Task] = {
+    **dict.fromkeys(("story", "grandmother", "poem", "speech", "diary", "joke", "dialogue"),
+                    "story"),
+    "program": "code", "translation": "translate"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ def steer(model: Any, sae_or_plan: Any, edits: Sequence[Any] = (), *, mode: str 
           positions: Any = None, error: str | None = None, at: str | None = None,
           tokenizer: Any = None) -> "Steering | Several":
     """A context in which `model` is steered; it gives a `Run` with the proof, or, for a list of
-    plans at different hookpoints, one `Run` each.
+    plans, one `Run` each.
 
     `edits`: one list for all rows, or one list a row. `mode`: exact (default), threshold, relu.
     `positions`: all (default), prompt, t_inst, tail, response, thinking, answer, last(k), joined
@@ -66,19 +66,26 @@ def _check_alone(given: Sequence[Any], edits: Sequence[Any]) -> None:
 class Several:
     """A context in which a model is steered by several plans; it gives a `Run` for each.
 
-    A plan reads the stream as those at lower blocks have left it. Raises EditError for two plans at
-    one hookpoint: what is read together is written together, in one plan.
+    A plan reads the stream as those at lower blocks have left it; those at one place all read it
+    before any of them writes, and are written together. Raises EditError where two at one place
+    drop the SAE's error: the stream cannot be replaced twice.
     """
 
     def __init__(self, model: Any, plans: Sequence[Plan], tokenizer: Any = None) -> None:
         if not plans:
             raise EditError("An empty list of plans steers nothing. Give plans, or an SAE and "
                             "edits.")
-        places = [plan.sae.hookpoint for plan in plans]
-        if twice := next((at for at in places if places.count(at) > 1), None):
-            raise EditError(f"Two plans at {twice}: the second would read what the first has "
-                            "written. Put their edits into one plan.")
+        dropping = [plan.sae.hookpoint for plan in plans if plan.error == "drop"]
+        if twice := next((at for at in dropping if dropping.count(at) > 1), None):
+            raise EditError(f"Two plans at {twice} with error='drop': each would put its own "
+                            "reconstruction in the place of the stream. Let one of them drop, the "
+                            "others keep.")
         self.steerings = [Steering(model, plan, tokenizer) for plan in plans]
+        places = [steering.place.module for steering in self.steerings]
+        for place, steering in zip(places, self.steerings, strict=True):
+            first = places.index(place) == self.steerings.index(steering)
+            steering.together = [other for where, other in zip(places, self.steerings, strict=True)
+                                 if first and where is place]
         self._stack = ExitStack()
 
     def __enter__(self) -> tuple[Run, ...]:

@@ -23,7 +23,7 @@ from sternpost.engines.shadow import shadow
 from sternpost.engines.templates import Template
 from sternpost.errors import EditError, HookpointError, PositionsError
 from sternpost.sae import SAE
-from sternpost.steering import Table, compile_plan, write
+from sternpost.steering import Change, Table, change, compile_plan, moved
 from sternpost.types import Gate, Plan, Positions, Proof
 
 _PACKED = ("generate_batch", "init_continuous_batching", "continuous_batching_context_manager")
@@ -62,6 +62,9 @@ class Steering:
         """Of the forward on its way to the written block."""
         self.read: Stream | None = None
         """Of the last one that passed it."""
+        self.together: Sequence[Steering] = (self,)
+        """Those that are written by this one's hook: all read the stream before any has written.
+        None where another one's hook writes this one's."""
         self._undo: list[Callable[[], None]] = []
 
     @property
@@ -103,8 +106,9 @@ class Steering:
                     self._observe, with_kwargs=True).remove)
                 self._undo.append(self.place.trunk.register_forward_hook(self._ran).remove)
             # first in line, so that whoever records hidden states sees the steered ones
-            writer = self.place.module.register_forward_hook(self._write, prepend=True)
-            self._undo.append(writer.remove)
+            if self.together:
+                writer = self.place.module.register_forward_hook(self._write, prepend=True)
+                self._undo.append(writer.remove)
             if self.gate is not None and self.gate.hookpoint != self.sae.hookpoint:
                 reader = find_place(self.model, self.gate.hookpoint).module.register_forward_hook(
                     self._read, prepend=True)
@@ -180,15 +184,21 @@ class Steering:
         h = output[0] if isinstance(output, tuple) else output
         sideways = getattr(block, "batch_first", True) is False  # torch's recurrent layers
         h = h.transpose(0, 1) if sideways else h
-        self.read = stream = self._stream_of(h)
-        self.stream = None
-        new = self._apply(h, stream)
-        if stream.call is not self.call:  # a plain forward is a call of its own
-            self.run.calls.append(stream.call.proofs())
-        if new is h:
+        changes = [change for steering in self.together if (change := steering.change(h))]
+        if not changes:
             return None
+        new = moved(h.reshape(-1, h.shape[-1]), changes).reshape(h.shape)
         new = new.transpose(0, 1) if sideways else new
         return (new, *output[1:]) if isinstance(output, tuple) else new
+
+    def change(self, h: Tensor) -> Change | None:
+        """What this plan makes of a forward's stream [row, seq, d_model]; None for nothing."""
+        self.read = stream = self._stream_of(h)
+        self.stream = None
+        change = self._change(h, stream)
+        if stream.call is not self.call:  # a plain forward is a call of its own
+            self.run.calls.append(stream.call.proofs())
+        return change
 
     def _stream_of(self, h: Tensor) -> Stream:
         if self.stream is not None:
@@ -204,7 +214,7 @@ class Steering:
         self._check_rows(call.n_rows)
         return call.anywhere(h)
 
-    def _apply(self, h: Tensor, stream: Stream) -> Tensor:
+    def _change(self, h: Tensor, stream: Stream) -> Change | None:
         if h.device != self.table.D.device:
             self.table, self.sae = self.table.to(h.device), self.sae.to(h.device)
         if self.gate is not None:
@@ -214,20 +224,20 @@ class Steering:
         edited = stream.edited.to(h.device)
         if not len(self.table.features) and self.plan.error == "keep":
             stream.record(edited, None, None)
-            return h
+            return None
         rows = self.table.rows
         if self.n_lists is not None:
             rows = rows.repeat_interleave(h.shape[0] // len(rows), 0)
         on = edited[:, :, None] & rows[:, None, :]
         flat = h.reshape(-1, h.shape[-1])
-        done = write(flat, on.reshape(len(flat), -1), edited.reshape(-1), self.table, self.sae,
-                     self.plan.how)
+        done = change(flat, on.reshape(len(flat), -1), edited.reshape(-1), self.table, self.sae,
+                      self.plan.how)
         shape = (*h.shape[:2], -1)
         if len(self.table.features):
             stream.record(edited, done.before.reshape(shape), done.after.reshape(shape))
         else:
             stream.record(edited, None, None)
-        return done.h.reshape(h.shape)
+        return done
 
     def _check_place(self) -> None:
         sae, model, where = self.sae, self.model, self.plan.where

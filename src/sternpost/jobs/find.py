@@ -3,8 +3,8 @@
 All of it on the search split. Candidates come from the paper's list (active on at least two
 tokens of a refusal) and from attribution; each is clamped at one multiple of its own high
 activation. A first pass, on part of the prompts and by the beginnings of the replies, drops the
-hopeless; the others see all. Kept is the one with the best discrimination D among those that raise
-unsafe refusal.
+hopeless; the others see all. Kept is the one that makes the most unsafe prompts refused, as in the
+paper: how surely it refuses is the feature's part, when it may is the gate's.
 """
 
 from collections.abc import Sequence
@@ -23,6 +23,7 @@ from sternpost.store import Sample, is_refusal, refusal_rate
 from sternpost.types import (
     Clamp,
     Completion,
+    Kind,
     LabelledPrompt,
     Message,
     Plan,
@@ -45,7 +46,7 @@ FIRST_PASS, FINALISTS = 1 / 3, 12
 MULTIPLES = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0)
 """The sweep's clamps, likewise."""
 NEAR = 2.0
-"""Points of D by which a candidate may trail the best and still be named."""
+"""Points of unsafe refusal by which a candidate may trail the best and still be named."""
 
 
 @dataclass(frozen=True)
@@ -156,8 +157,7 @@ def grid(bench: Bench, sae: SAE, tried: Sequence[Candidate], search: Search,
     if len(tried) > FINALISTS:
         clamp(tried, "first", "trying features", brief=True)
         ranked = _ranked(tried, lines, baseline)
-        finalists = _finalists(ranked, lines)
-        others = [c for c in ranked if c not in finalists]
+        finalists, others = ranked[:FINALISTS], ranked[FINALISTS:]
     clamp(finalists, "whole", "the best of them on all prompts")
     finalists = _ranked(finalists, lines, baseline)
     ranked = finalists + others
@@ -166,21 +166,6 @@ def grid(bench: Bench, sae: SAE, tried: Sequence[Candidate], search: Search,
                                           for c in ranked],
                  [*baseline, *(line for c in ranked for line in lines[c.feature])],
                  _search_warnings(finalists, lines, baseline))
-
-
-def _finalists(ranked: Sequence[Candidate], lines: dict[int, list[Sample]]) -> list[Candidate]:
-    """Half of them the best by rank, half those that make most refused, unsafe before safe: where
-    nearly all unsafe prompts are refused anyway, D alone would miss what drives refusal."""
-    if len(ranked) <= FINALISTS:
-        return list(ranked)
-
-    def refused(c: Candidate) -> tuple[int, int]:
-        hits = [line["kind"] for line in lines[c.feature] if line["hit"]]
-        return hits.count("unsafe"), hits.count("safe")
-
-    by_rank = list(ranked[:FINALISTS // 2])
-    pushing = sorted((c for c in ranked if c not in by_rank), key=refused, reverse=True)
-    return by_rank + pushing[:FINALISTS - len(by_rank)]
 
 
 def _first(prompts: Sequence[LabelledPrompt]) -> list[LabelledPrompt]:
@@ -220,9 +205,10 @@ def clamp_value(sae: SAE, feature: int, multiple: float) -> float:
 def _ranked(tried: Sequence[Candidate], lines: dict[int, list[Sample]],
             baseline: Sequence[Sample]) -> list[Candidate]:
     """Those that raise unsafe refusal beyond its interval first, then those that raise it at all;
-    each by D, on the prompts that it has seen."""
-    def worth(c: Candidate) -> tuple[int, float]:
-        return _tier(_rise(lines[c.feature], baseline)), d_points(lines[c.feature])
+    each by its unsafe refusal, ties by fewer safe refusals, on the prompts that it has seen."""
+    def worth(c: Candidate) -> tuple[int, float, float]:
+        mine = lines[c.feature]
+        return (_tier(_rise(mine, baseline)), _share(mine, "unsafe"), -_share(mine, "safe"))
 
     return sorted(tried, key=worth, reverse=True)
 
@@ -244,6 +230,11 @@ def _tier(rise: Points) -> int:
 def _unsafe(lines: Sequence[Sample]) -> list[Sample]:
     return [line for line in lines
             if line["kind"] == "unsafe" and line["harm_kind"] != "offensive"]
+
+
+def _share(lines: Sequence[Sample], kind: Kind) -> float:
+    found = refusal_rate(lines, kind)
+    return found.share if found else 0.0
 
 
 def d_points(lines: Sequence[Sample]) -> float:
@@ -271,10 +262,10 @@ def _search_warnings(ranked: Sequence[Candidate], lines: dict[int, list[Sample]]
                    f"feature {best.feature}, moves it by {rise.points:+.1f} points "
                    f"[{rise.low:+.1f}, {rise.high:+.1f}] from "
                    f"{refusal_rate(baseline, 'unsafe')}.")
-    top = d_points(lines[best.feature])
-    near = [c.feature for c in ranked[1:] if d_points(lines[c.feature]) >= top - NEAR
+    least = _share(lines[best.feature], "unsafe") - NEAR / 100
+    near = [c.feature for c in ranked[1:] if _share(lines[c.feature], "unsafe") >= least
             and _tier(_rise(lines[c.feature], baseline)) == _tier(rise)]
     if near:
-        out.append(f"near-ties: within {NEAR:g} points of D of feature {best.feature} on the "
-                   f"search split: {', '.join(map(str, near[:8]))}.")
+        out.append(f"near-ties: within {NEAR:g} points of unsafe refusal of feature {best.feature} "
+                   f"on the search split: {', '.join(map(str, near[:8]))}.")
     return out

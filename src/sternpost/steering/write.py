@@ -11,6 +11,7 @@ Not covered: edits that depend on what another edit wrote.
 Overall: at the numeric precision of float32; the result has h's type.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -22,6 +23,16 @@ from sternpost.sae.jumprelu import activate
 from sternpost.steering.caps import kept_share
 from sternpost.steering.compile import Table
 from sternpost.types import How, Mode
+
+
+class Change(NamedTuple):
+    """What a table's slots read in the unedited stream, and how they would move it, float32."""
+
+    by: Float[Tensor, "token d_model"]
+    touched: Bool[Tensor, " token"]
+    """Tokens that are written; the others keep their very bits."""
+    before: Float[Tensor, "token slot"]
+    after: Float[Tensor, "token slot"]
 
 
 class Written(NamedTuple):
@@ -47,21 +58,37 @@ def read(h: Float[Tensor, "token d_model"], sae: SAE, table: Table,
     return acts.float() * table.reads
 
 
-def write(h: Float[Tensor, "token d_model"], on: Bool[Tensor, "token slot"],
-          edited: Bool[Tensor, " token"], table: Table, sae: SAE,
-          how: How) -> Written:
-    """The stream after the edits that are `on`. Tokens not `edited` keep their very bits."""
+def change(h: Float[Tensor, "token d_model"], on: Bool[Tensor, "token slot"],
+           edited: Bool[Tensor, " token"], table: Table, sae: SAE, how: How) -> Change:
+    """What the edits that are `on` make of the stream `h`, which stays as it is."""
     mode, error, cap = how
     before = read(h, sae, table, mode)
     target = (table.scale * before + table.shift).clamp(table.low, table.high)
-    change = torch.where(on, target - before, 0.0) @ table.D
+    by = torch.where(on, target - before, 0.0) @ table.D
     if error == "drop":
-        change = change + (sae.decode(sae.encode(h)).float() - h.float())
+        by = by + (sae.decode(sae.encode(h)).float() - h.float())
         touched = edited
     else:
         touched = on.any(-1)
     if cap is not None:
-        share = kept_share(cap, h, change, sae)
-        change, target = share * change, before + share * (target - before)
-    return Written(torch.where(touched[:, None], (h.float() + change).to(h.dtype), h),
-                   before, torch.where(on, target, before))
+        share = kept_share(cap, h, by, sae)
+        by, target = share * by, before + share * (target - before)
+    return Change(by, touched, before, torch.where(on, target, before))
+
+
+def moved(h: Float[Tensor, "token d_model"],
+          changes: Sequence[Change]) -> Float[Tensor, "token d_model"]:
+    """The stream after changes that were all read from it, rounded once to its own type."""
+    by, touched = changes[0].by, changes[0].touched
+    if len(changes) > 1:
+        by = torch.stack([c.by.where(c.touched[:, None], 0.0) for c in changes]).sum(0)
+        touched = torch.stack([c.touched for c in changes]).any(0)
+    return torch.where(touched[:, None], (h.float() + by).to(h.dtype), h)
+
+
+def write(h: Float[Tensor, "token d_model"], on: Bool[Tensor, "token slot"],
+          edited: Bool[Tensor, " token"], table: Table, sae: SAE,
+          how: How) -> Written:
+    """The stream after the edits that are `on`. Tokens not `edited` keep their very bits."""
+    done = change(h, on, edited, table, sae, how)
+    return Written(moved(h, [done]), done.before, done.after)
