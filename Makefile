@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := all
-.PHONY: all setup check fix test test-all oldest demo dinghy bench clean
+.PHONY: all setup check fix test test-all oldest extras demo dinghy bench clean
 
 all: check test
 
@@ -31,8 +31,15 @@ fix: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest -q -n 2
 
-test-all: $(READY) oldest
+test-all: $(READY) oldest extras
 	$(BIN)/python -m pytest -q -m "slow or browser or extras or postgres"
+
+# what tests of quantised and placed weights need
+extras: $(VENV)/.extras
+
+$(VENV)/.extras: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt accelerate torchao
+	touch $@
 
 # the oldest transformers that pyproject.toml allows
 oldest: .venv-oldest/.ready
