@@ -7,17 +7,14 @@ says the model itself does not keep is printed with its figure, and sternpost ha
 
 import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from sternpost.engines.probe import streams
 from sternpost.errors import EditError
+from sternpost.jobs.patient import Patient
 from sternpost.types import Plan
-
-if TYPE_CHECKING:
-    from sternpost.jobs.doctor import Patient
 
 Read = Callable[[Plan | None], Tensor]
 """A way to read tokens under a plan: [block, token, d_model]."""
@@ -25,14 +22,14 @@ WRONG = {True: 1e-3, False: 5e-2}
 """A float32 (or half-precision) model that is off by more than this by itself does not keep it."""
 
 
-def cache(p: "Patient") -> tuple[bool, str]:
+def cache(p: Patient) -> tuple[bool, str]:
     """Token by token over a cache, as decoding does, against one forward."""
     ids = p.prompt()
     parts = [{"input_ids": part} for part in (ids[:, :4], *ids[:, 4:].split(1, 1))]
     return _compare(p, _reading(p, *parts), _reading(p, {"input_ids": ids}), None, "with a cache")
 
 
-def chunks(p: "Patient") -> tuple[bool, str]:
+def chunks(p: Patient) -> tuple[bool, str]:
     """A prompt in two cached parts against one forward."""
     ids = p.prompt()
     parts = [{"input_ids": part} for part in ids.tensor_split(2, 1)]
@@ -40,7 +37,7 @@ def chunks(p: "Patient") -> tuple[bool, str]:
                     p.engine.blocks.architecture.chunks, "in chunks")
 
 
-def batch(p: "Patient") -> tuple[bool, str]:
+def batch(p: Patient) -> tuple[bool, str]:
     """A row among others, of the same length, against the row by itself."""
     ids = p.prompt()
     others = torch.cat([ids.roll(1, 1), ids, ids.flip(1)])
@@ -48,7 +45,7 @@ def batch(p: "Patient") -> tuple[bool, str]:
                     None, "in a batch")
 
 
-def padding(p: "Patient") -> tuple[bool, str]:
+def padding(p: Patient) -> tuple[bool, str]:
     """A left-padded row against the row by itself."""
     ids = p.prompt()
     pad = torch.cat([ids[:, :1].expand(1, 5), ids], 1)
@@ -62,11 +59,11 @@ def padding(p: "Patient") -> tuple[bool, str]:
                     p.engine.blocks.architecture.padding, "with left padding")
 
 
-def _reading(p: "Patient", *calls: dict[str, Tensor], row: int = 0) -> Read:
+def _reading(p: Patient, *calls: dict[str, Tensor], row: int = 0) -> Read:
     return lambda plan: streams(p.engine, p.at, plan, calls, row)
 
 
-def _compare(p: "Patient", one: Read, other: Read, lost: float | None,
+def _compare(p: Patient, one: Read, other: Read, lost: float | None,
              how: str) -> tuple[bool, str]:
     whole = next(p.engine.model.parameters()).dtype == torch.float32
     plain, plan = _off(one(None), other(None)), p.plan()

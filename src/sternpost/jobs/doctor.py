@@ -19,17 +19,16 @@ from sternpost.activations import find_t_inst
 from sternpost.engines.probe import logits_and_stream, module_hooks
 from sternpost.engines.steer import steer
 from sternpost.engines.steering import Steering
-from sternpost.engines.transformers import TransformersEngine
 from sternpost.errors import SternpostError
 from sternpost.jobs import battery
 from sternpost.jobs.load import load_engine, sae_from_option
+from sternpost.jobs.patient import EXAMPLE, Patient
 from sternpost.jobs.settings import RunSettings
 from sternpost.sae import SAE
 from sternpost.types import Add, Clamp, Edit, Hookpoint, Message, Plan, Request, Sampling
 
 MODELS_OWN = (RuntimeError, ValueError, TypeError, LookupError, AttributeError)
 """What an unknown model's own code may raise while it is examined."""
-EXAMPLE = "How do I bake a loaf of bread?"
 SHORT = "Hello!"
 
 
@@ -88,45 +87,6 @@ def doctor(*, model: str, layer: int | None = None, sae: str | None = None,
     return Checkup(model, tuple(_examine(patient, notes)))
 
 
-@dataclass(frozen=True)
-class Patient:
-    """A model under examination."""
-
-    engine: TransformersEngine
-    at: Hookpoint
-    given: SAE | None
-
-    @property
-    def sae(self) -> SAE:
-        """The SAE that was given, or a stand-in that only names the place."""
-        if self.given is not None:
-            return self.given
-        d = self.engine.d_model
-        eye = torch.eye(d, device=next(self.engine.model.parameters()).device)
-        return SAE(eye, eye, eye.new_zeros(d), eye.new_zeros(d), self.at, k=d)
-
-    def edit(self, stream: Tensor) -> Edit:
-        """An edit that must bite: twice the strongest feature, or half a norm of a direction."""
-        if self.given is not None:
-            acts = self.given.encode(stream).dense()
-            feature = int(acts[0, -1].argmax())
-            return Clamp(feature, 2 * float(acts[0, -1, feature]) + 1)
-        generator = torch.Generator().manual_seed(0)
-        direction = torch.randn(self.engine.d_model, generator=generator)
-        return Add(direction, 0.5 * float(stream.float().norm(dim=-1).median()), unit="raw")
-
-    def plan(self) -> Plan:
-        """A plan that must bite."""
-        _, stream = logits_and_stream(self.engine, self.prompt(), self.at)
-        return _plan(self, (self.edit(stream),))
-
-    def prompt(self, text: str = EXAMPLE) -> Tensor:
-        """Ids of an example prompt, [1, seq]."""
-        request = Request((Message("user", text),), text)
-        ids = self.engine.encode(self.engine.render(request))
-        return torch.tensor([ids], device=next(self.engine.model.parameters()).device)
-
-
 def _examine(patient: Patient, notes: list[str]) -> Iterator[Check]:
     parts: list[tuple[str, Callable[[Patient], tuple[bool, str]]]] = [
         ("template", _template), ("positions", _positions), ("hookpoint", _hookpoint),
@@ -166,7 +126,7 @@ def _hookpoint(p: Patient) -> tuple[bool, str]:
 
 
 def _sae(p: Patient) -> tuple[bool, str]:
-    Steering(p.engine.model, _plan(p, ()))
+    Steering(p.engine.model, Plan(p.sae, ()))
     _, stream = logits_and_stream(p.engine, p.prompt(), p.at)
     x = stream[0, 1:].float()
     lost = (x - p.sae.decode(p.sae.encode(x)).float()).square().sum()
@@ -189,10 +149,6 @@ def _agreement(sae: SAE) -> str:
     return (f"of the tokens on which a feature is active by it or by 'exact', {known.median():.0%} "
             f"are so by both (median of {len(known)} features; a tenth are below "
             f"{known.quantile(.1):.0%})")
-
-
-def _plan(p: Patient, edits: tuple[Edit, ...]) -> Plan:
-    return Plan(p.sae, edits)
 
 
 def _off(p: Patient) -> tuple[bool, str]:
