@@ -32,13 +32,16 @@ test: $(READY)
 	$(BIN)/python -m pytest -q -n 2
 
 test-all: $(READY) oldest extras
-	$(BIN)/python -m pytest -q -m "slow or browser or extras or postgres"
+	$(BIN)/python -m pytest -q -m "slow or browser or postgres"
 
-# what tests of quantised and placed weights need
-extras: $(VENV)/.extras
+# quantised and offloaded weights: torchao changes what transformers imports, so it has a place apart
+extras: .venv-extras/.ready
+	.venv-extras/bin/python -m pytest -q -m extras
 
-$(VENV)/.extras: $(READY)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt accelerate torchao
+.venv-extras/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-extras
+	.venv-extras/bin/python -m pip install --quiet --disable-pip-version-check $(TORCH)
+	.venv-extras/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]' accelerate torchao
 	touch $@
 
 # the oldest transformers that pyproject.toml allows
@@ -67,4 +70,4 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf $(VENV) .venv-oldest dist build .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-oldest .venv-extras dist build .pytest_cache .ruff_cache .hypothesis

@@ -57,7 +57,10 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "recurrent_gemma": {**HEADS, "attention_window_size": 64, "lru_width": D},
     "rwkv": {"attention_hidden_size": D}, "seed_oss": HEADS, "smollm3": {}, "stablelm": {},
     "starcoder2": {}, "xglm": {"d_model": D, "num_layers": 4, "attention_heads": 4,
-                               "ffn_dim": 64}}
+                               "ffn_dim": 64},
+    "zamba2": {"mamba_d_state": 8, "mamba_ngroups": 1, "n_mamba_heads": 8, "chunk_size": 8,
+               "num_mem_blocks": 1, "num_key_value_heads": 4, "adapter_rank": 4,
+               "layers_block_type": ["mamba", "hybrid"] * 2, "hybrid_layer_ids": [1, 3]}}
 
 
 FAST = {"bloom", "falcon", "gemma2", "gpt2", "jamba", "llama", "mamba", "mixtral", "opt",

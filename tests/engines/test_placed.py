@@ -11,7 +11,7 @@ from sternpost import Clamp, load_model, steer
 from subjects import VOCAB, close, llama, make_sae, stream
 
 pytestmark = [pytest.mark.extras, pytest.mark.filterwarnings("ignore")]
-EXTRA = "type: make extras (or: pip install accelerate torchao)"
+EXTRA = "type: make extras"
 IDS = torch.randint(1, VOCAB, (3, 9), generator=torch.Generator().manual_seed(2))
 SAE_ = make_sae()
 

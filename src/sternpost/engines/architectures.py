@@ -90,6 +90,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "stablelm": Architecture(LAYERS),
     "starcoder2": Architecture(LAYERS),
     "xglm": Architecture(LAYERS, positions=0.7),
+    "zamba2": Architecture(LAYERS),
 }
 """By the config's `model_type`."""
 
