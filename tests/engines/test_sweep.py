@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 import torch
 
-from sternpost import Ablate, Add, Clamp, Plan
+from sternpost import Ablate, Add, Clamp, Plan, Scale
+from sternpost.engines import sweep as sweep_module
+from sternpost.engines.shared import Forwards
 from sternpost.engines.sweep import Sweep, can_share
 from sternpost.engines.templates import Template
 from sternpost.engines.transformers import TransformersEngine
@@ -88,6 +90,34 @@ def test_a_row_ends_when_its_verdict_is_decided(engine: TransformersEngine) -> N
         for a, b in zip(mine, theirs, strict=True):
             assert b.reply_ids[:len(a.reply_ids)] == a.reply_ids
             assert len(a.reply) >= 3 or a.reply_ids == b.reply_ids
+
+
+def test_a_setting_that_changes_nothing_is_read_in_one_forward(
+        engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps, step = [], Forwards.step
+
+    def counted(self: Forwards, rows: Any, live: Any) -> None:
+        steps.append(len(live))
+        step(self, rows, live)
+
+    monkeypatch.setattr(Forwards, "step", counted)
+    plans = [Plan(SAE_, (Scale(feature, 1.0),), positions="tail+response") for feature in range(6)]
+    same(Sweep(engine, plans, Sampling(8)).run(requests()), naive(engine, plans, 8))
+    drafted = len(steps)
+    monkeypatch.setattr(sweep_module, "DRAFTED", 99)
+    same(Sweep(engine, plans, Sampling(8)).run(requests()), naive(engine, plans, 8))
+    assert drafted <= 2 * 8  # those of the drafts: five prompts, four at a time
+    assert len(steps) - drafted >= 3 * drafted
+
+
+def test_drafts_are_cut_to_what_fits_and_to_nothing(engine: TransformersEngine,
+                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+    plans = [Plan(SAE_, edits) for edits in EDITS]
+    want = naive(engine, plans, 7)
+    vocabulary = engine.model.get_output_embeddings().weight.shape[0]
+    for room in (0, 1, 4):
+        monkeypatch.setattr(sweep_module, "LOGITS", room * vocabulary * engine.batch_size)
+        same(Sweep(engine, plans, Sampling(7)).run(requests()), want)
 
 
 def test_nothing_stays_behind(engine: TransformersEngine) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from torch import Tensor
 from sternpost.activations import Tokens, select
 from sternpost.engines.halves import handed, until
 from sternpost.engines.rows import Buffer, Columns, Rows, cache_of
-from sternpost.steering import compile_plan, write
+from sternpost.steering import Written, compile_plan, write
 from sternpost.types import Plan, Positions
 
 if TYPE_CHECKING:
@@ -31,15 +31,38 @@ class Read:
     mask: Tensor
     """[prompt, column]: real tokens."""
     rest: Tensor
-    """[prompt, column] ids from the first edited token on."""
+    """[prompt, column] ids from the first edited token on, and the draft after them."""
     edited: Tensor
     """[prompt, column] of the rest."""
+    draft: Tensor
+    """[prompt, column] of the rest: tokens of a draft, at the right edge."""
     h: Tensor
     """[prompt, column, d_model] of the rest, from the written block."""
     layers: list[Columns | None]
     """All columns up to the written block; above it those before the rest, None for none."""
     tupled: bool
     """Whether blocks give tuples."""
+
+    @property
+    def width(self) -> int:
+        """Columns before the rest."""
+        return self.mask.shape[1] - self.rest.shape[1]
+
+    def of(self, index: Tensor) -> "Read":
+        """Some of the prompts, a row each; without the columns that none of them uses."""
+        used = self.mask[index].any(0)
+        rest, column = used[self.width:], used.nonzero().flatten()
+
+        def part(columns: Columns | None) -> Columns | None:
+            if columns is None:
+                return None
+            mine = column[column < columns[0].shape[2]]
+            return columns[0][index][:, :, mine], columns[1][index][:, :, mine]
+
+        return Read(self.mask[index][:, used], self.rest[index][:, rest],
+                    self.edited[index][:, rest], self.draft[index][:, rest],
+                    self.h[index][:, rest], [part(columns) for columns in self.layers],
+                    self.tupled)
 
 
 class Forwards:
@@ -80,16 +103,20 @@ class Forwards:
 
     # ---- prompts ---------------------------------------------------------------------------
 
-    def read(self, prompts: Sequence[Sequence[int]]) -> Read:
-        """Reads prompts: whole up to the written block, above it up to the first edited token."""
+    def read(self, prompts: Sequence[Sequence[int]], drafts: Sequence[Sequence[int]]) -> Read:
+        """Reads prompts, each with a draft of its reply: whole up to the written block, above it up
+        to the first edited token."""
         marks = [self.edited(ids) for ids in prompts]
         starts = [min(int(row.int().argmax()) if row.any() else len(row), len(row) - 1)
                   for row in marks]
         pairs = list(zip(prompts, starts, strict=True))
         head, head_mask = self.engine.padded([ids[:start] for ids, start in pairs], left=True)
-        rest, rest_mask = self.engine.padded([ids[start:] for ids, start in pairs], left=True)
-        edited, _ = self.engine.padded([row[start:].long().tolist() for row, start in
-                                        zip(marks, starts, strict=True)], left=True)
+        rest, rest_mask = self.engine.padded(
+            [[*ids[start:], *said] for (ids, start), said in zip(pairs, drafts, strict=True)],
+            left=True)
+        edited, _ = self.engine.padded(
+            [[*row[start:].long().tolist(), *[int(self.responds)] * len(said)]
+             for row, start, said in zip(marks, starts, drafts, strict=True)], left=True)
         mask = torch.cat([head_mask, rest_mask], 1).bool()
         position, width = _positions(mask), head.shape[1]
         buffers = [Buffer(mask.shape[1]) for _ in self.blocks.blocks]
@@ -100,28 +127,41 @@ class Forwards:
                               use_cache=True)
         h, tupled = until(self.blocks, self.at, input_ids=rest, attention_mask=mask.long(),
                           position_ids=position[:, width:], past_key_values=cache, use_cache=True)
-        return Read(mask, rest, (edited * rest_mask).bool(), h,
+        column = torch.arange(rest.shape[1], device=self.device)
+        draft = column >= rest.shape[1] - self.index([len(said) for said in drafts])[:, None]
+        return Read(mask, rest, (edited * rest_mask).bool(), draft, h,
                     [buffer.columns if buffer.used else None for buffer in buffers], tupled)
 
     # ---- rows ------------------------------------------------------------------------------
 
     def begin(self, read: Read, which: Sequence[int], settings: Sequence[int],
-              shut: Sequence[bool]) -> Rows:
-        """New rows, of the prompts `which` of those read, and their first tokens."""
+              shut: Sequence[bool]) -> tuple[Rows, list[list[int]]]:
+        """New rows, of the prompts `which` of those read; what each says of its draft, and the
+        token that follows. The rest of the draft is as if it had never been read."""
         index = self.index(which)
-        mask, rest = read.mask[index], read.rest[index]
+        some = read.of(index)
+        mask, rest, draft, width = some.mask, some.rest, some.draft, some.width
         is_open = ~torch.tensor(list(shut), device=self.device)
         rows = Rows(mask, rest[:, -1], self.index(settings), is_open, self.slots.shape[1])
-        prompts, rows.group = torch.unique(index, return_inverse=True)
-        lower, upper = read.layers[:self.at.layer + 1], read.layers[self.at.layer + 1:]
-        rows.lower = [Buffer(mask.shape[1], part and (part[0][prompts], part[1][prompts]))
-                      for part in lower]
-        rows.upper = [Buffer(mask.shape[1], part and (part[0][index], part[1][index]))
-                      for part in upper]
-        h = self._write(read.h[index], read.edited[index], rows)
-        width = mask.shape[1] - rest.shape[1]
-        rows.token = self._above(rows, h, (rest, _positions(mask)[:, width:]), read.tupled)
-        return rows
+        rows.upper = [Buffer(mask.shape[1], part) for part in some.layers[self.at.layer + 1:]]
+        edited = some.edited & is_open[:, None]
+        done = self._change(some.h, edited, rows)
+        most = int(draft.sum(1).max()) + 1
+        below = [Buffer(0, used=width) for _ in some.layers[:self.at.layer + 1]]
+        follows = self._above(rows, done.h.reshape(*rest.shape, -1),
+                              (rest, _positions(mask)[:, width:]), (some.tupled, below, most))
+        said = _agreed(rest, draft, follows)
+        rows.mask = torch.cat([mask[:, :width], mask[:, width:] & (~draft | said)], 1)
+        unsaid = (draft & ~said).sum(1)
+        rows.token = follows.gather(1, (most - 1 - unsaid)[:, None])[:, 0]
+        self._count(rows, done, edited & (~draft | said))
+        pairs = torch.stack([index, said.sum(1)], 1)
+        _, rows.group = torch.unique(pairs, dim=0, return_inverse=True)
+        first = torch.empty(int(rows.group.max()) + 1, dtype=torch.long, device=self.device)
+        first[rows.group] = torch.arange(len(index), device=self.device)
+        rows.lower = [Buffer(mask.shape[1], part and (part[0][first], part[1][first]))
+                      for part in some.layers[:self.at.layer + 1]]
+        return rows, [ids[keep].tolist() for ids, keep in zip(rest, said, strict=True)]
 
     def step(self, rows: Rows, live: Sequence[int]) -> None:
         """Reads a token a row and finds the next; `live` rows have not ended."""
@@ -135,35 +175,47 @@ class Forwards:
                           past_key_values=cache_of([*rows.lower, *above]), use_cache=True)
         h = h[rows.group]
         if self.responds:
-            h = self._write(h, torch.ones(h.shape[:2], dtype=torch.bool, device=h.device), rows)
+            edited = rows.open[:, None].expand(h.shape[:2])
+            done = self._change(h, edited, rows)
+            self._count(rows, done, edited)
+            h = done.h.reshape(h.shape)
         now = rows.token[:, None], rows.mask.sum(1, keepdim=True) - 1
-        rows.token = self._above(rows, h, now, tupled)
+        below = [Buffer(0, used=before) for _ in rows.lower]
+        rows.token = self._above(rows, h, now, (tupled, below, 1))[:, 0]
 
-    def _above(self, rows: Rows, h: Tensor, now: tuple[Tensor, Tensor], tupled: bool) -> Tensor:
-        """[row]: the token that follows tokens `now` (ids and positions), whose stream at the
-        written block is `h`."""
+    def _above(self, rows: Rows, h: Tensor, now: tuple[Tensor, Tensor],
+               how: tuple[bool, list[Buffer], int]) -> Tensor:
+        """[row, last]: the tokens that follow the last tokens of `now` (ids and positions), whose
+        stream at the written block is `h`."""
         # the blocks below are handed their output: only how much they have read is asked of them
-        below = [Buffer(0, used=rows.used - h.shape[1]) for _ in rows.lower]
+        tupled, below, last = how
         with handed(self.blocks, self.at, h, tupled):
-            return self._next(now[0], rows.mask, now[1], cache_of([*below, *rows.upper]))
+            out = self.model(input_ids=now[0], attention_mask=rows.mask.long(), position_ids=now[1],
+                             past_key_values=cache_of([*below, *rows.upper]), use_cache=True,
+                             logits_to_keep=last)
+        return out.logits[:, -last:].argmax(-1)
 
-    def _next(self, ids: Tensor, mask: Tensor, position: Tensor, cache: Any) -> Tensor:
-        """[row]: the token that follows."""
-        return self.model(input_ids=ids, attention_mask=mask.long(), position_ids=position,
-                          past_key_values=cache, use_cache=True,
-                          logits_to_keep=1).logits[:, -1].argmax(-1)
-
-    def _write(self, h: Tensor, edited: Tensor, rows: Rows) -> Tensor:
-        edited = edited & rows.open[:, None]
+    def _change(self, h: Tensor, edited: Tensor, rows: Rows) -> Written:
         on = edited[:, :, None] & self.table.rows[rows.setting][:, None, :]
-        done = write(h.reshape(-1, h.shape[-1]), on.reshape(-1, on.shape[-1]), edited.reshape(-1),
+        return write(h.reshape(-1, h.shape[-1]), on.reshape(-1, on.shape[-1]), edited.reshape(-1),
                      self.table, self.sae, self.plan.how)
-        slots = self.slots[rows.setting][:, None, :].expand(-1, h.shape[1], -1)
+
+    def _count(self, rows: Rows, done: Written, edited: Tensor) -> None:
+        """Adds what was read and written at the tokens `edited` to the rows' proof."""
+        slots = self.slots[rows.setting][:, None, :].expand(-1, edited.shape[1], -1)
         for which, values in enumerate((done.before, done.after)):
-            chosen = values.reshape(on.shape).gather(2, slots)
+            chosen = values.reshape(*edited.shape, -1).gather(2, slots)
             rows.tally[:, which] += (chosen * edited[:, :, None]).sum(1)
         rows.count += edited.sum(1)
-        return done.h.reshape(h.shape)
+
+
+def _agreed(rest: Tensor, draft: Tensor, follows: Tensor) -> Tensor:
+    """[row, column]: the draft's tokens up to the first that the row would not have said."""
+    said = torch.zeros_like(draft)
+    ahead = follows.shape[1] - 1
+    if ahead:
+        said[:, -ahead:] = rest[:, -ahead:] == follows[:, :-1]
+    return draft & ((draft & ~said).cumsum(1) == 0)
 
 
 def _positions(mask: Tensor) -> Tensor:

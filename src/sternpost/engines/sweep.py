@@ -7,8 +7,10 @@
                                                 up to the written block rows that have read the
                                                 same tokens are one
 
-Rows that a gate leaves shut are alike in every setting and made once. With `decided` a row ends as
-soon as its verdict is.
+The unsteered reply is made first. It is each setting's draft: read in one forward, kept up to the
+first token that the setting would not have said (speculative decoding, arXiv 2211.17192, whose
+draft costs nothing here), and it stands for all rows that a gate leaves shut. With `decided` a row
+ends as soon as its verdict is.
 
 Covered: models whose every layer attends to all that came before, with a plain cache. Not covered:
 sliding windows, recurrent layers, scripts of several turns, reasoning segments; there all rows go
@@ -48,6 +50,12 @@ REFILL = 4
 """New rows are taken in when one place in so many is free."""
 SPARE = 16
 """Columns of room beyond a reply's length: the fewer, the more often rows are moved."""
+DRAFTED = 3
+"""Settings from which on a draft pays."""
+LOGITS = 2 ** 27
+"""Most logits that the check of the drafts may put out at once; drafts are cut to that."""
+UNSTEERED = -1
+"""The setting of a row without edits."""
 ASKED = {"position_ids", "past_key_values", "logits_to_keep"}
 """What a model's forward must take."""
 
@@ -91,10 +99,17 @@ class _Done:
     """What came of a job."""
 
     ids: list[int]
+    stopped: bool
+    """Whether a stop token followed; else the last token was not read any more."""
     count: int
     """Tokens edited."""
     tally: Tensor
     """[2, slot]: sums of what was read and written."""
+
+    @property
+    def read(self) -> list[int]:
+        """The tokens of the reply that the model has read."""
+        return self.ids if self.stopped else self.ids[:-1]
 
 
 class Sweep:
@@ -108,18 +123,30 @@ class Sweep:
         self.n, self.decided = sampling.max_new_tokens, decided
         self.stop = engine.stop_ids()
         self.prompts: list[list[int]] = []
-        self.shut: list[bool] = []
+        self.drafts: list[list[int]] = []
+        """Of each prompt: the beginning of the reply that a row is likely to give."""
 
     @torch.no_grad()
     def run(self, requests: Sequence[Request]) -> list[list[Completion]]:
         """The completions of each plan, in the requests' order."""
         self.prompts = [self.engine.encode(self.engine.render(request)) for request in requests]
+        self.drafts = [[] for _ in requests]
         risks = self._risks()
-        self.shut = [risk is not None and not risk > self.plan.gate.threshold for risk in risks]
-        done = dict(self._replies())
-        return [[self._completion(request, Job(at, setting), done, risk)
-                 for at, (request, risk) in enumerate(zip(requests, risks, strict=True))]
-                for setting in range(self.n_plans)]
+        shut = [risk is not None and not risk > self.plan.gate.threshold for risk in risks]
+        alike = [at for at, closed in enumerate(shut) if closed or self.n_plans >= DRAFTED]
+        done = dict(self._replies({at: [UNSTEERED] for at in alike}))
+        for at in alike:
+            self.drafts[at] = done[Job(at, UNSTEERED)].read[:self._room()]
+        done |= dict(self._replies({at: list(range(self.n_plans)) for at, closed in enumerate(shut)
+                                    if not closed}))
+        return [[self._completion(request, setting, (at, risks[at]), done[
+            Job(at, UNSTEERED if shut[at] else setting)]) for at, request in enumerate(requests)]
+            for setting in range(self.n_plans)]
+
+    def _room(self) -> int:
+        """How many tokens a draft may have."""
+        vocabulary = self.engine.model.get_output_embeddings().weight.shape[0]
+        return max(0, LOGITS // (self.engine.batch_size * vocabulary) - 1)
 
     def _risks(self) -> list[float | None]:
         gate = self.plan.gate
@@ -129,11 +156,13 @@ class Sweep:
                                   gate.hookpoint)
         return gate.risk(h.to(self.forwards.device)).tolist()
 
-    def _replies(self) -> Iterator[tuple[Job, _Done]]:
-        """Every reply, as it ends."""
-        queue = _Queue(self)
-        rows, jobs = self._begin(queue, self.engine.batch_size)
-        said: dict[Job, list[int]] = {job: [] for job in jobs}
+    def _replies(self, wanted: dict[int, list[int]]) -> Iterator[tuple[Job, _Done]]:
+        """Every reply, as it ends. `wanted`: the settings of each prompt."""
+        if not wanted:
+            return
+        queue = _Queue(self, wanted)
+        rows, jobs, begun = self._begin(queue, self.engine.batch_size)
+        said = dict(zip(jobs, begun, strict=True))
         came, live = list(range(len(jobs))), set(range(len(jobs)))
         while True:
             tokens = rows.token.tolist()
@@ -141,18 +170,19 @@ class Sweep:
                 if tokens[row] not in self.stop:
                     said[jobs[row]].append(tokens[row])
             for row in self._ended(came, tokens, [said[jobs[row]] for row in came]):
-                yield jobs[row], _Done(said.pop(jobs[row]), int(rows.count[row]),
-                                       rows.tally[row].clone())
+                yield jobs[row], _Done(said.pop(jobs[row]), tokens[row] in self.stop,
+                                       int(rows.count[row]), rows.tally[row].clone())
                 live.remove(row)
             free = [row for row in range(len(jobs)) if row not in live]
             if queue.waiting and len(free) * REFILL >= len(jobs):
-                new, fresh = self._begin(queue, len(free))
+                new, fresh, begun = self._begin(queue, len(free))
                 came = free[:len(fresh)]
                 if rows.used < new.used:
                     self._fit(rows, range(len(jobs)), free, new.used)
                 rows.put(new, self.forwards.index(came))
+                said.update(zip(fresh, begun, strict=True))
                 for row, job in zip(came, fresh, strict=True):
-                    jobs[row], said[job] = job, []
+                    jobs[row] = job
                 live.update(came)
                 continue
             if not live:
@@ -166,11 +196,12 @@ class Sweep:
             came = sorted(live)
             self.forwards.step(rows, came)
 
-    def _begin(self, queue: "_Queue", most: int) -> tuple[Rows, list[Job]]:
+    def _begin(self, queue: "_Queue", most: int) -> tuple[Rows, list[Job], list[list[int]]]:
         read, places, jobs = queue.take(most)
-        rows = self.forwards.begin(read, places, [job.setting for job in jobs],
-                                   [self.shut[job.prompt] for job in jobs])
-        return rows, jobs
+        settings = [job.setting for job in jobs]
+        rows, said = self.forwards.begin(read, places, settings,
+                                         [setting == UNSTEERED for setting in settings])
+        return rows, jobs, said
 
     def _fit(self, rows: Rows, kept: Sequence[int], ended: Sequence[int] = (),
              width: int = 0) -> None:
@@ -184,11 +215,11 @@ class Sweep:
                 if tokens[row] in self.stop or len(ids) >= self.n
                 or (self.decided is not None and self.decided(text))]
 
-    def _completion(self, request: Request, job: Job, done: dict[Job, _Done],
-                    risk: float | None) -> Completion:
-        reply = done[job if not self.shut[job.prompt] else Job(job.prompt, 0)]
-        table, prompt = self.forwards.table, self.prompts[job.prompt]
-        slots = table.lists[job.setting]
+    def _completion(self, request: Request, setting: int, whose: tuple[int, float | None],
+                    reply: _Done) -> Completion:
+        at, risk = whose
+        table, prompt = self.forwards.table, self.prompts[at]
+        slots = table.lists[setting]
         before, after = (reply.tally[:, :len(slots)] / reply.count).tolist() if reply.count else \
             [[float("nan")] * len(slots)] * 2
         where: list[int] = []
@@ -206,9 +237,9 @@ class Sweep:
 class _Queue:
     """The jobs in order, prompts of like length together, read as they come up."""
 
-    def __init__(self, sweep: Sweep) -> None:
-        self.sweep = sweep
-        order = sorted(range(len(sweep.prompts)), key=lambda at: len(sweep.prompts[at]))
+    def __init__(self, sweep: Sweep, wanted: dict[int, list[int]]) -> None:
+        self.sweep, self.wanted = sweep, wanted
+        order = sorted(wanted, key=lambda at: len(sweep.prompts[at]))
         size = sweep.engine.batch_size
         self.parts = [order[at:at + size] for at in range(0, len(order), size)]
         self.read: Read | None = None
@@ -224,9 +255,9 @@ class _Queue:
         """Prompts that were read, and at most so many jobs: their places among them, and they."""
         if not self.jobs:
             self.which = self.parts.pop(0)
-            self.read = self.sweep.forwards.read([self.sweep.prompts[at] for at in self.which])
-            self.jobs = [Job(at, setting) for at in self.which for setting in range(
-                1 if self.sweep.shut[at] else self.sweep.n_plans)]
+            self.read = self.sweep.forwards.read([self.sweep.prompts[at] for at in self.which],
+                                                 [self.sweep.drafts[at] for at in self.which])
+            self.jobs = [Job(at, setting) for at in self.which for setting in self.wanted[at]]
         taken, self.jobs = self.jobs[:most], self.jobs[most:]
         assert self.read is not None
         return self.read, [self.which.index(job.prompt) for job in taken], taken
