@@ -132,8 +132,7 @@ def test_doctor_notices_steering_that_does_nothing(cli: Any, tiny_models: Any, a
                                                    monkeypatch: pytest.MonkeyPatch) -> None:
     from sternpost.engines import steering
 
-    write = steering.write
-    monkeypatch.setattr(steering, "write", lambda h, *rest: write(h, *rest)._replace(h=h))
+    monkeypatch.setattr(steering, "moved", lambda h, changes: h)
     said = cli("doctor", "--model", tiny_models["llama"], *(["--json"] if as_json else []))
     assert said.code == 2
     assert "Traceback" not in said.err
@@ -149,13 +148,9 @@ def test_doctor_notices_steering_that_is_off_by_a_little(cli: Any, tiny_models: 
                                                          monkeypatch: pytest.MonkeyPatch) -> None:
     from sternpost.engines import steering
 
-    write = steering.write
-
-    def off(h: torch.Tensor, *rest: Any) -> Any:
-        done = write(h, *rest)
-        return done._replace(h=h + 1.01 * (done.h - h))
-
-    monkeypatch.setattr(steering, "write", off)
+    moved = steering.moved
+    monkeypatch.setattr(steering, "moved",
+                        lambda h, changes: h + 1.01 * (moved(h, changes) - h))
     said = cli("doctor", "--model", tiny_models["llama"])
     assert said.code == 2
     assert "FAIL bites" in said.out

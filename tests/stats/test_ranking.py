@@ -4,13 +4,14 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sternpost.errors import InputError
 from sternpost.stats import auroc, conformal_threshold
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=2, max_size=30))
 def test_auroc_counts_pairs(rows: list[tuple[int, bool]]) -> None:
     risks, harmful = [float(r) for r, _ in rows], [h for _, h in rows]
