@@ -127,6 +127,16 @@ def test_doctor_in_lines_and_with_an_sae(cli: Any, tiny_models: Any, refuser: An
     assert "FVU" in said.out
 
 
+def test_what_is_no_message_and_no_length_is_said_so(tiny_models: Any) -> None:
+    from sternpost import chat
+    from sternpost.errors import InputError
+
+    with pytest.raises(InputError, match="at least 1 token; got --max-new-tokens 0"):
+        chat(model=tiny_models["llama"], max_new_tokens=0)
+    with pytest.raises(InputError, match="UTF-8 text"):
+        chat(model=tiny_models["llama"]).send("\udcff bad")
+
+
 @pytest.mark.parametrize("as_json", [True, False])
 def test_doctor_notices_steering_that_does_nothing(cli: Any, tiny_models: Any, as_json: bool,
                                                    monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,7 +37,8 @@ def chat(**options: Any) -> None:
     console, conversation = Console(), start(**options)
     while text := _ask():
         turn = conversation.send(text)
-        steered = Panel(Text(turn.reply), title="steered" if conversation.plan else "model")
+        edited = conversation.plan is not None and len(conversation.plan.edits)
+        steered = Panel(Text(turn.reply), title="steered" if edited else "model, not steered")
         plain = Panel(Text(turn.unsteered or ""), title="unsteered")
         width = max(30, console.width // 2 - 1)
         console.print(Columns([plain, steered], width=width) if conversation.compare else steered)

@@ -34,7 +34,11 @@ class Conversation:
     turns: list[Turn] = field(default_factory=list)
 
     def send(self, text: str) -> Turn:
-        """The model's reply to `text`, after what was said so far."""
+        """The model's reply to `text`, after what was said so far. Raises InputError for bytes that
+        were no UTF-8."""
+        if any("\ud800" <= c <= "\udfff" for c in text):
+            raise InputError(f"A message is UTF-8 text; got {text!r}. Convert it first, e.g. with "
+                             "iconv -t UTF-8.")
         reply, proof = self._say([t.reply for t in self.turns], text, self.plan)
         plain = None
         if self.compare:
@@ -72,6 +76,9 @@ def chat(*, model: str | None = None, sae: str | None = None, clamp: Sequence[st
 
     Raises SternpostError where model, SAE, clamp or pack do not fit.
     """
+    if max_new_tokens < 1:
+        raise InputError(f"A reply has at least 1 token; got --max-new-tokens {max_new_tokens}. "
+                         "Type --max-new-tokens 200.")
     if pack is not None and (sae is not None or len(clamp)):
         raise InputError("A pack brings its own features. Give --pack, or --sae with --clamp.")
     loaded = load_pack(pack) if isinstance(pack, str | Path) else pack
