@@ -3,7 +3,7 @@
     checks.py      what is checked, and the bound
     subject.py     the model, the SAE, and the hook by hand that says what is right
     by_NAME.py     one library, driven as its documentation says
-    repro/         ten lines for each failure, without any of this
+    repro/         some ten lines for each failure
 """
 
 import importlib

@@ -38,8 +38,11 @@ class Subject:
 
     def clamped(self, h: Tensor) -> Tensor:
         """h + (VALUE - a) d of the clamped feature."""
-        acts = self.sae.encode(h).dense()[..., FEATURE, None]
-        return h + (VALUE - acts) * self.sae.W_dec[FEATURE]
+        pre = h @ self.sae.W_enc.T  # the subject's SAE has no biases
+        assert self.sae.k is not None
+        a = pre[..., FEATURE, None].relu()
+        a = a.where(a >= pre.topk(self.sae.k).values[..., -1:], 0.0)
+        return h + (VALUE - a) * self.sae.W_dec[FEATURE]
 
     def added(self, h: Tensor) -> Tensor:
         """h + STRENGTH v."""
