@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -67,6 +68,7 @@ def by_steering_vectors(model: Any, vector: torch.Tensor) -> Iterator[None]:
 @contextmanager
 def by_repeng(model: Any, vector: torch.Tensor) -> Iterator[None]:
     """repeng: ControlModel(model, layers).set_control(vector, strength)."""
+    np.float_ = np.float64  # type: ignore[attr-defined]  # repeng 0.4 asks for numpy 1 by that alone
     from repeng import ControlModel, ControlVector
 
     controlled = ControlModel(model, [LAYER])

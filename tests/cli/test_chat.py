@@ -58,6 +58,19 @@ def test_on_the_command_line(cli: Any, tiny_models: Any, sae: str,
     assert "-> 2.50" in said.out
 
 
+def test_compare_shows_all_of_a_reply_without_spaces(cli: Any, tiny_models: Any,
+                                                     monkeypatch: pytest.MonkeyPatch) -> None:
+    from sternpost.jobs.chat import Conversation
+
+    reply = "".join(map(chr, range(0x4e00, 0x4e00 + 120)))  # each two columns wide
+    monkeypatch.setattr(Conversation, "_say", lambda self, *args: (reply, None))
+    monkeypatch.setenv("COLUMNS", "80")
+    typed(monkeypatch, "hello\n\n")
+    said = cli("chat", "--model", tiny_models["gpt2"], "--compare")
+    assert said.code == 0, said.err
+    assert all(said.out.count(sign) == 2 for sign in reply)
+
+
 def test_without_clamps_it_is_the_model(cli: Any, tiny_models: Any,
                                         monkeypatch: pytest.MonkeyPatch) -> None:
     typed(monkeypatch, "hello\n")  # and then the end of the input

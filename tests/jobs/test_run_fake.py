@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sternpost.errors import InputError, SearchError
+from sternpost.errors import InputError, OutputError, SearchError
 from sternpost.jobs.find import MULTIPLES
 
 
@@ -209,6 +209,21 @@ def test_the_same_seed_gives_the_same_files_and_another_seed_others(fake: Any,
     assert comparable(runs[0].path) == comparable(runs[1].path)
     other = comparable(fake.tell(out=str(fake.out / "c"), seed=1, **short).path)
     assert other["splits.json"] != comparable(runs[0].path)["splits.json"]
+
+
+def test_a_run_is_known_by_what_its_prompt_files_hold_not_by_where_they_lie(
+        fake: Any, tmp_path: Path) -> None:
+    short = {"feature": 0, "values": (2.0, 4.0)}
+    first = fake.tell(**short)
+    written = (first.path / "results.json").stat().st_mtime_ns
+    moved = tmp_path / "elsewhere" / Path(fake.unsafe).name
+    moved.parent.mkdir()
+    moved.write_bytes(Path(fake.unsafe).read_bytes())
+    assert fake.tell(**short, unsafe=str(moved)).results == first.results
+    assert (first.path / "results.json").stat().st_mtime_ns == written  # shown again, not made
+    moved.write_text("".join(moved.read_text().splitlines(keepends=True)[::-1]))
+    with pytest.raises(OutputError, match="another run: it differs in hashes"):
+        fake.tell(**short, unsafe=str(moved))
 
 
 def test_an_sae_without_a_live_feature_is_no_crash(fake: Any, tmp_path: Path) -> None:

@@ -38,8 +38,9 @@ def chat(**options: Any) -> None:
     while text := _ask():
         turn = conversation.send(text)
         edited = conversation.plan is not None and len(conversation.plan.edits)
-        steered = Panel(Text(turn.reply), title="steered" if edited else "model, not steered")
-        plain = Panel(Text(turn.unsteered or ""), title="unsteered")
+        steered = Panel(Text(turn.reply, overflow="fold"),
+                        title="steered" if edited else "model, not steered")
+        plain = Panel(Text(turn.unsteered or "", overflow="fold"), title="unsteered")
         width = max(30, console.width // 2 - 1)
         console.print(Columns([plain, steered], width=width) if conversation.compare else steered)
         if turn.proof is not None and turn.proof.risk is not None:

@@ -23,7 +23,9 @@ Ids = tuple[int, ...]
 def run_folder(settings: RunSettings, inputs: Inputs) -> Iterator[RunFolder]:
     """The run's folder. Bad input that shows only now leaves nothing behind; an interrupted or
     unwritable run keeps what it has, for --resume."""
-    identity = settings.identity() | {"hashes": inputs.hashes}
+    # a prompt file is known by its hash; where it lies, and how that is spelled, is not the run's
+    named = {kind: Path(getattr(settings, kind)).name for kind in inputs.files}
+    identity = settings.identity() | named | {"hashes": inputs.hashes}
     folder = open_run_folder(Path(settings.out), identity, settings.resume, settings.force)
     try:
         yield folder
