@@ -100,7 +100,8 @@ def test_centred_writing_weights_of_an_unknown_family_are_refused(tmp_path, sael
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize(("kind", "fields"), [
     ("topk", {}), ("jumprelu", {}), ("topk", {"subtract_b_dec": False}),
-    ("topk", {"centred": True}), ("jumprelu", {"subtract_b_dec": False, "centred": True})])
+    ("topk", {"centred": True}), ("jumprelu", {"subtract_b_dec": False, "centred": True}),
+    ("topk", {"per_token": "layer_norm"}), ("jumprelu", {"per_token": "constant_norm_rescale"})])
 def test_save_and_load_is_bit_identical(dtype, kind, fields, tmp_path, make_sae):
     sae = make_sae(kind, **fields).to(dtype=dtype)
     save_sae(sae, tmp_path)
@@ -108,7 +109,8 @@ def test_save_and_load_is_bit_identical(dtype, kind, fields, tmp_path, make_sae)
     for name in ("W_enc", "W_dec", "b_enc", "b_dec"):
         assert torch.equal(getattr(back, name), getattr(sae, name))
         assert getattr(back, name).dtype == dtype
-    for name in ("hookpoint", "kind", "k", "subtract_b_dec", "centred", "residual_norm", "stats"):
+    for name in ("hookpoint", "kind", "k", "subtract_b_dec", "centred", "per_token",
+                 "residual_norm", "stats"):
         assert getattr(back, name) == getattr(sae, name)
     assert (sae.threshold is None and back.threshold is None) or \
         torch.equal(back.threshold, sae.threshold)
@@ -147,12 +149,33 @@ def test_the_folder_is_sparsifys(tmp_path, make_sae):
         "hookpoint": "layers.6"}
 
 
-@pytest.mark.parametrize("fields", [{"subtract_b_dec": False}, {"centred": True},
-                                    {"kind": "jumprelu"}])
-def test_an_equation_that_sparsify_lacks_is_not_written_as_its_topk(fields, tmp_path, make_sae):
+@pytest.mark.parametrize(("fields", "says"), [
+    ({"subtract_b_dec": False}, {"architecture": "topk", "apply_b_dec_to_input": False, "k": 3}),
+    ({"per_token": "layer_norm"}, {"architecture": "topk", "normalize_activations": "layer_norm"}),
+    ({"kind": "jumprelu"}, {"architecture": "jumprelu", "apply_b_dec_to_input": True})])
+def test_an_equation_that_sparsify_lacks_is_written_as_saelens(fields, says, tmp_path, make_sae):
     import json
-    save_sae(make_sae(**fields), tmp_path)
-    assert json.loads((tmp_path / "cfg.json").read_text())["activation"] not in ("topk", "groupmax")
+    sae = make_sae(**fields)
+    save_sae(make_sae(), tmp_path)
+    save_sae(sae, tmp_path)
+    assert not (tmp_path / "sae.safetensors").exists()  # the one before is gone
+    cfg = json.loads((tmp_path / "cfg.json").read_text())
+    assert cfg | says == cfg
+    assert cfg["metadata"]["hook_name"] == "blocks.6.hook_resid_post"
+    tensors = load_file(tmp_path / "sae_weights.safetensors")
+    assert torch.equal(tensors["W_enc"], sae.W_enc.T)
+    save_sae(make_sae(), tmp_path)
+    assert not (tmp_path / "sae_weights.safetensors").exists()
+
+
+def test_a_batchtopk_sae_is_saved_with_thresholds_alone(tmp_path, make_sae, x):
+    sae = make_sae("batchtopk", threshold=None, k=3)
+    with pytest.raises(SAEError, match="calibrate"):
+        save_sae(sae, tmp_path)
+    fitted = calibrate(sae, x.reshape(-1, 6))
+    assert (fitted.kind, fitted.k) == ("jumprelu", None)
+    save_sae(fitted, tmp_path)
+    assert torch.equal(read_sae(tmp_path).encode(x).dense(), fitted.encode(x).dense())
 
 
 def test_load_sae_gives_float32_on_a_cpu_and_what_was_asked_for(tmp_path, make_sae):

@@ -54,6 +54,13 @@ def test_a_pack_comes_back_as_it_was_written(written: Path) -> None:
     assert not list(written.parent.glob(".*"))
 
 
+def test_rows_of_an_sae_that_normalises_tokens_still_do(written: Path, tmp_path: Path) -> None:
+    pack = read_pack(written)
+    write_pack(tmp_path / "other", replace(pack, sae=replace(pack.sae, per_token="layer_norm")))
+    assert read_pack(tmp_path / "other").sae.per_token == "layer_norm"
+    assert pack.sae.per_token is None
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_one_flipped_byte_is_refused_wherever_it_is(written: Path, name: str) -> None:
     whole = (written / name).read_bytes()

@@ -129,7 +129,7 @@ def _sae(p: Patient) -> tuple[bool, str]:
     Steering(p.engine.model, Plan(p.sae, ()))
     _, stream = logits_and_stream(p.engine, p.prompt(), p.at)
     x = stream[0, 1:].float()
-    lost = (x - p.sae.decode(p.sae.encode(x)).float()).square().sum()
+    lost = (x - p.sae.reconstruct(x).float()).square().sum()
     fvu = float(lost / (x - x.mean(0)).square().sum())
     doubt = "" if fvu < 1 else ": worse than none; is it an SAE of this model and layer?"
     return fvu < 1, (f"d_sae {p.sae.d_sae}, {p.sae.kind}, FVU {fvu:.3f} on the example{doubt}; "

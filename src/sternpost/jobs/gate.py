@@ -94,8 +94,10 @@ def _fit(bench: Bench, sae: SAE, splits: Splits, what: tuple[Search, Sequence[Co
     kept = [c for p, c in zip(splits.gate_fit, replies, strict=True) if p.harm_kind != "offensive"]
     h = _read(bench, kept, sae)
     y, clusters = _labels(prompts)
-    gates = {"residual": fit_residual(h, y, clusters, sae.hookpoint, seed),
-             "sparse": fit_sparse(h, y, clusters, sae, seed)}
+    gates: dict[str, ResidualGate | SparseGate] = {
+        "residual": fit_residual(h, y, clusters, sae.hookpoint, seed)}
+    if sae.per_token is None:  # else its features are no straight lines in the stream
+        gates["sparse"] = fit_sparse(h, y, clusters, sae, seed)
     asked = [(p, c) for p, c in zip(search.prompts, search.own, strict=True)
              if p.harm_kind != "offensive"]
     seen = _read(bench, [c for _, c in asked], sae)

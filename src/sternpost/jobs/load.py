@@ -3,7 +3,7 @@
 import hashlib
 import importlib
 from importlib import resources
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from sternpost.errors import InputError, SAEError
 from sternpost.files import sha256_file, sha256_text
 from sternpost.jobs.settings import RunSettings
 from sternpost.sae import SAE, adopt, read_sae
+from sternpost.sae.files import named
 from sternpost.sae.read import finite
 from sternpost.types import Hookpoint
 
@@ -55,11 +56,11 @@ def trained_on(name: str) -> list[str]:
 def load_sae(name: Any, sae_id: str | None = None, *,
              hookpoint: int | str | Hookpoint | None = None, revision: str | None = None,
              device: str = "auto", dtype: Any = "auto") -> SAE:
-    """An SAE from a folder of ours, sparsify's or SAELens', from the Hub, or from an object.
+    """An SAE from a folder or file in a public layout, from the Hub, or from an object.
 
-    `sae_id`: the SAE's folder below a root that holds several. `hookpoint`: the block whose output
-    it reads, where the file does not say. `dtype` "auto": float32 on a CPU, else as stored. Raises
-    SAEError.
+    `sae_id`: the SAE's folder or file below a root that holds several. `hookpoint`: the block whose
+    output it reads, where the file does not say. `dtype` "auto": float32 on a CPU, else as stored.
+    Raises SAEError.
     """
     if not isinstance(name, str | Path):
         return adopt(name, hookpoint)
@@ -78,19 +79,26 @@ def load_sae(name: Any, sae_id: str | None = None, *,
 
 def _folder(name: str, sae_id: str | None, revision: str | None) -> Path:
     path = Path(name).expanduser()
-    if path.is_file():
-        return path.parent
     if path.exists() or name.startswith((".", "/", "~")) or name.count("/") != 1:
         return path
-    from huggingface_hub import snapshot_download  # an HTTP client: only where one is needed
+    from huggingface_hub import HfApi, snapshot_download  # HTTP: only where one is needed
 
     try:
-        return Path(snapshot_download(name, revision=revision,
-                                      allow_patterns=f"{sae_id}/*" if sae_id else None))
+        saes = named(map(PurePosixPath, HfApi().list_repo_files(name, revision=revision)))
+        wanted = sae_id or (next(iter(saes)) if len(saes) == 1 else None)
+        if wanted is not None:
+            beside = "" if wanted == "." else f"{wanted}/"
+            return Path(snapshot_download(name, revision=revision,
+                                          allow_patterns=[wanted, f"{beside}*", "*.json"]))
     except Exception as error:
         raise SAEError(f"No SAE folder at {name}, and the Hub gives none by that name: "
                        f"{str(error).splitlines()[0]}. Give a folder, or check HF_ENDPOINT and "
                        "HF_HUB_OFFLINE.") from error
+    if not saes:
+        raise SAEError(f"{name} on the Hub holds no SAE in a layout that is read.")
+    some = ", ".join(list(saes)[:20]) + (f" and {len(saes) - 20} more" if len(saes) > 20 else "")
+    raise SAEError(f"{name} on the Hub holds {len(saes)} SAEs: {some}. Name one: "
+                   f"load_sae({name!r}, {next(iter(saes))!r}), or --sae {name}:{next(iter(saes))}")
 
 
 def sae_from_option(option: str, hookpoint: int | None = None, device: str = "auto") -> SAE:

@@ -1,7 +1,7 @@
 """A sparse autoencoder: residual stream -> feature activations -> residual stream.
 
     pre       = W_enc (x - b_dec) + b_enc        (without b_dec where the SAE does not subtract it)
-    acts      = sparsifier(pre)                  one file per kind: topk.py, jumprelu.py
+    acts      = sparsifier(pre)                  a file a kind: topk.py, batchtopk.py, jumprelu.py
     x_hat     = sum over active features of acts[f] * W_dec[f] + b_dec
 
 Row f of `W_enc` reads feature f (also called a latent), row f of `W_dec` is its direction.
@@ -17,10 +17,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sternpost.errors import SAEError
-from sternpost.sae import jumprelu, topk
+from sternpost.sae import batchtopk, jumprelu, topk
 from sternpost.types import Hookpoint
 
-SAEKind = Literal["topk", "jumprelu"]
+SAEKind = Literal["topk", "batchtopk", "jumprelu"]
+PerToken = Literal["layer_norm", "constant_norm_rescale"]
+_LN_EPS = 1e-5
 
 
 class FeatureActs(namedtuple("FeatureActs", ["values", "indices"])):
@@ -67,7 +69,7 @@ class SAE:
     """The residual stream that it reads."""
     kind: SAEKind = "topk"
     k: int | None = None
-    """Active features a token, of a TopK SAE."""
+    """Active features a token: of a TopK SAE each token's, of a BatchTopK SAE their mean."""
     threshold: Float[Tensor, " d_sae"] | None = None
     """Per feature, activation units: of the kind itself, or calibrated from data for TopK."""
     subtract_b_dec: bool = True
@@ -76,6 +78,9 @@ class SAE:
     """Trained on a stream whose mean over d_model is 0 (TransformerLens' centred writing
     weights): `encode` takes the mean off, which is exact for models that normalise with
     LayerNorm."""
+    per_token: PerToken | None = None
+    """How each token is normalised before encoding: to mean 0 and deviation 1, or to the norm
+    sqrt(d_model)."""
     residual_norm: float | None = None
     """Median norm of the residual stream at the hookpoint."""
     stats: FeatureStats | None = field(default=None, repr=False)
@@ -98,9 +103,9 @@ class SAE:
             if got != shape:
                 raise SAEError(f"SAE {self.name or '(unnamed)'}: {key} has shape {got}, but W_enc "
                                f"{tuple(self.W_enc.shape)} ([d_sae, d_model]) asks for {shape}.")
-        if self.kind == "topk" and not (isinstance(self.k, int) and 1 <= self.k <= d_sae):
-            raise SAEError(f"SAE {self.name or '(unnamed)'}: a TopK SAE needs 1 <= k <= d_sae = "
-                           f"{d_sae}; got k = {self.k!r}.")
+        if self.kind != "jumprelu" and not (isinstance(self.k, int) and 1 <= self.k <= d_sae):
+            raise SAEError(f"SAE {self.name or '(unnamed)'}: a {self.kind} SAE needs 1 <= k <= "
+                           f"d_sae = {d_sae}; got k = {self.k!r}.")
         if self.kind == "jumprelu" and self.threshold is None:
             raise SAEError(f"SAE {self.name or '(unnamed)'}: a JumpReLU SAE needs thresholds.")
 
@@ -142,7 +147,7 @@ class SAE:
     def pre(self, x: Float[Tensor, "*rows d_model"],
             features: Int[Tensor, " features"] | None = None) -> Float[Tensor, "*rows columns"]:
         """Pre-activations of `features` (default: all), one column each."""
-        x = x.to(self.dtype)
+        x = self._normalised(x.to(self.dtype))
         W_enc = self.W_enc if features is None else self.W_enc[features]
         b_enc = self.b_enc if features is None else self.b_enc[features]
         if self.centred:
@@ -154,9 +159,10 @@ class SAE:
     def encode(self, x: Float[Tensor, "*rows d_model"]) -> FeatureActs:
         """Feature activations of `x`, as the library that wrote the SAE computes them."""
         pre = self.pre(x)
-        if self.kind == "topk":
+        if self.kind != "jumprelu":
             assert self.k is not None
-            return FeatureActs(*topk.sparsify(pre, self.k), self.d_sae)
+            sparsify = topk.sparsify if self.kind == "topk" else batchtopk.sparsify
+            return FeatureActs(*sparsify(pre, self.k), self.d_sae)
         assert self.threshold is not None
         return FeatureActs(*jumprelu.sparsify(pre, self.threshold.to(pre)), self.d_sae)
 
@@ -171,6 +177,29 @@ class SAE:
         out = torch.nn.functional.embedding_bag(
             ids, self.W_dec, per_sample_weights=flat.to(self.dtype), mode="sum")
         return out.reshape(*values.shape[:-1], self.d_model) + self.b_dec
+
+    def unit(self, x: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows 1"] | float:
+        """How much of its `W_dec` row one unit of a feature's activation is in the stream `x`."""
+        if self.per_token is None:
+            return 1.0
+        x = x.to(self.dtype)
+        if self.per_token == "layer_norm":
+            return x.std(-1, keepdim=True)
+        return x.norm(dim=-1, keepdim=True) / self.d_model ** 0.5
+
+    def reconstruct(self, x: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows d_model"]:
+        """What the SAE makes of `x`: decoded, and back in the stream's own units."""
+        out = self.decode(self.encode(x)) * self.unit(x)
+        if self.per_token == "layer_norm":
+            out = out + x.to(self.dtype).mean(-1, keepdim=True)
+        return out
+
+    def _normalised(self, x: Tensor) -> Tensor:
+        if self.per_token is None:
+            return x
+        if self.per_token == "layer_norm":
+            return (x - x.mean(-1, keepdim=True)) / (self.unit(x) + _LN_EPS)
+        return x / self.unit(x)
 
     def to(self, device: torch.device | str | None = None,
            dtype: torch.dtype | None = None) -> "SAE":

@@ -6,11 +6,12 @@ None of these libraries is imported. Weights are shared, not copied, where the l
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from sternpost.errors import HookpointError, SAEError
 from sternpost.sae.autoencoder import SAE
-from sternpost.sae.layouts import saelens_sae, sparsify_sae
+from sternpost.sae.layouts import dictionary_sae, saelens_sae, sparsify_sae
 from sternpost.types import Hookpoint
 
 
@@ -25,13 +26,10 @@ def adopt(thing: Any, hookpoint: "int | str | Hookpoint | None" = None) -> SAE:
     if cfg is not None and hasattr(thing, "encoder") and \
             isinstance(getattr(thing, "W_dec", None), Tensor):
         return _sparsify(thing, cfg, hookpoint)
-    if hasattr(thing, "encoder") and hasattr(thing, "decoder") and hasattr(thing, "k"):
-        return _dictionary_topk(thing, hookpoint)
-    if hasattr(thing, "W_enc") and hasattr(thing, "threshold") and not hasattr(thing, "k"):
-        return _dictionary_jumprelu(thing, hookpoint)
+    if isinstance(thing, torch.nn.Module) and _dictionary_names(thing):
+        return _dictionary(thing, hookpoint)
     raise SAEError(f"{type(thing).__name__} is no SAE that sternpost knows. Give what load_sae "
-                   "returns, or a TopK or JumpReLU SAE of SAELens, sparsify or "
-                   "dictionary_learning.")
+                   "returns, or an SAE of SAELens, sparsify or dictionary_learning.")
 
 
 def _at(thing: Any, said: Any, hookpoint: Any) -> Hookpoint:
@@ -55,7 +53,8 @@ def _saelens(thing: Any, cfg: Any, hookpoint: Any) -> SAE:
     options["metadata"] = metadata
     architecture = getattr(cfg, "architecture", options.get("architecture"))
     options["architecture"] = architecture() if callable(architecture) else architecture
-    keys = ("W_enc", "W_dec", "b_enc", "b_dec", "threshold")
+    keys = ("W_enc", "W_dec", "b_enc", "b_dec", "threshold", "b_gate", "b_mag", "r_mag",
+            "topk_threshold")
     tensors = {key: _data(getattr(thing, key)) for key in keys
                if isinstance(getattr(thing, key, None), Tensor)}
     said = metadata.get("hook_name") or options.get("hook_name")
@@ -72,27 +71,14 @@ def _sparsify(thing: Any, cfg: Any, hookpoint: Any) -> SAE:
     return sparsify_sae(options, tensors, type(thing).__name__, _at(thing, None, hookpoint))
 
 
-def _dictionary_topk(thing: Any, hookpoint: Any) -> SAE:
-    """dictionary_learning's AutoEncoderTopK: top-k; its BatchTopK: one threshold, no top-k."""
-    W_enc, W_dec = _data(thing.encoder.weight), _data(thing.decoder.weight).T.contiguous()
-    shared = getattr(thing, "threshold", None)
-    threshold = None
-    if isinstance(shared, Tensor) and float(shared.max()) >= 0:
-        threshold = _data(shared).expand(W_enc.shape[0]).to(W_enc)
-    batch_topk = "batch" in type(thing).__name__.lower()
-    if batch_topk and threshold is None:
-        raise SAEError("This BatchTopK SAE has no threshold yet; train it past its threshold's "
-                       "start, or load one that has been.")
-    return SAE(W_enc=W_enc, W_dec=W_dec, b_enc=_data(thing.encoder.bias), b_dec=_data(thing.b_dec),
-               hookpoint=_at(thing, None, hookpoint), kind="jumprelu" if batch_topk else "topk",
-               k=None if batch_topk else int(thing.k), threshold=threshold,
-               name=type(thing).__name__)
+def _dictionary_names(thing: torch.nn.Module) -> bool:
+    names = set(dict(thing.named_parameters()))
+    return {"encoder.weight", "decoder.weight"} <= names or {"W_enc", "W_dec", "b_enc",
+                                                             "b_dec"} <= names
 
 
-def _dictionary_jumprelu(thing: Any, hookpoint: Any) -> SAE:
-    W_enc = _data(thing.W_enc).T.contiguous()
-    subtract = bool(getattr(thing, "apply_b_dec_to_input", False))
-    return SAE(W_enc=W_enc, W_dec=_data(thing.W_dec), b_enc=_data(thing.b_enc),
-               b_dec=_data(thing.b_dec), hookpoint=_at(thing, None, hookpoint), kind="jumprelu",
-               threshold=_data(thing.threshold).expand(W_enc.shape[0]), subtract_b_dec=subtract,
-               name=type(thing).__name__)
+def _dictionary(thing: torch.nn.Module, hookpoint: Any) -> SAE:
+    cfg = {name: getattr(thing, name) for name in ("apply_b_dec_to_input",)
+           if hasattr(thing, name)}
+    tensors = {name: _data(tensor) for name, tensor in thing.state_dict().items()}
+    return dictionary_sae(cfg, tensors, type(thing).__name__, _at(thing, None, hookpoint))

@@ -44,7 +44,7 @@ def measure_fit(sae: SAE, x: Float[Tensor, "token d_model"]) -> Fit:
     seen = torch.zeros(sae.d_sae, dtype=torch.bool, device=sae.device)
     for rows in x.split(CHUNK):
         acts = sae.encode(rows)
-        lost += float((rows - sae.decode(acts)).double().square().sum())
+        lost += float((rows - sae.reconstruct(rows)).double().square().sum())
         total += float((rows - mean).double().square().sum())
         active += float((acts.values > 0).sum())
         seen[acts.indices[acts.values > 0]] = True
@@ -57,7 +57,8 @@ def calibrate(sae: SAE, x: Float[Tensor, "token d_model"]) -> SAE:
 
     The threshold of a TopK SAE's feature lies halfway between two neighbouring pre-activations,
     so that on `x` it is active on as many tokens as under top-k; one never active gets a
-    threshold above all it showed. A threshold kind keeps its own.
+    threshold above all it showed. A BatchTopK SAE becomes one with thresholds in the same way. A
+    threshold kind keeps its own.
     """
     x = x.to(sae.device)
     kept = [sae.encode(rows) for rows in x.split(CHUNK)]
@@ -65,11 +66,13 @@ def calibrate(sae: SAE, x: Float[Tensor, "token d_model"]) -> SAE:
     ids = torch.cat([acts.indices[acts.values > 0] for acts in kept])
     count = ids.bincount(minlength=sae.d_sae)
     threshold = sae.threshold
-    if sae.kind == "topk":
+    if sae.kind != "jumprelu":
         threshold = torch.cat([_thresholds(sae, x, columns, count[columns]) for columns in
                                torch.arange(sae.d_sae, device=sae.device).split(CHUNK)])
     stats = FeatureStats(_high(values, ids, count), count / len(x))
     norm = float(x.float().norm(dim=-1).median())
+    if sae.kind == "batchtopk":
+        sae = replace(sae, kind="jumprelu", k=None, threshold=threshold)
     return replace(sae, threshold=threshold, stats=stats, residual_norm=norm)
 
 

@@ -70,6 +70,10 @@ def rows_of(edits: Sequence[Any]) -> tuple[tuple[Any, ...], ...] | None:
 def compile_plan(plan: Plan) -> Table:
     """The table of `plan`. Raises EditError for an edit that its SAE cannot carry out."""
     sae: SAE = plan.sae
+    if sae.kind == "batchtopk":
+        raise EditError("This BatchTopK SAE holds no thresholds: what a token reads hangs on the "
+                        "batch that it is in. Measure them on data: "
+                        "sternpost.sae.calibrate(sae, residuals), or sternpost run --sae.")
     per_row = rows_of(plan.edits)
     lists = (tuple(plan.edits),) if per_row is None else per_row
     slots: dict[Any, int] = {}  # equal edits of different rows share a slot

@@ -64,9 +64,12 @@ def change(h: Float[Tensor, "token d_model"], on: Bool[Tensor, "token slot"],
     mode, error, cap = how
     before = read(h, sae, table, mode)
     target = (table.scale * before + table.shift).clamp(table.low, table.high)
-    by = torch.where(on, target - before, 0.0) @ table.D
+    more = torch.where(on, target - before, 0.0)
+    if sae.per_token is not None:
+        more = torch.where(table.reads, more * sae.unit(h), more)
+    by = more @ table.D
     if error == "drop":
-        by = by + (sae.decode(sae.encode(h)).float() - h.float())
+        by = by + (sae.reconstruct(h).float() - h.float())
         touched = edited
     else:
         touched = on.any(-1)

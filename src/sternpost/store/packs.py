@@ -90,8 +90,9 @@ def _name(body: Mapping[str, Any]) -> str:
 
 
 def _described(sae: SAE) -> dict[str, Any]:
-    return {"ids": list(sae.ids or ()), "hookpoint": str(sae.hookpoint), "centred": sae.centred,
+    said = {"ids": list(sae.ids or ()), "hookpoint": str(sae.hookpoint), "centred": sae.centred,
             "subtract_b_dec": sae.subtract_b_dec, "residual_norm": sae.residual_norm}
+    return said | ({} if sae.per_token is None else {"per_token": sae.per_token})
 
 
 def read_pack(path: str | Path) -> PackFiles:
@@ -140,6 +141,7 @@ def _read(folder: Path, body: dict[str, Any]) -> PackFiles:
     sae = SAE(rows["W_enc"], rows["W_dec"], rows["b_enc"], rows["b_dec"],
               Hookpoint.parse(about["hookpoint"]), kind="jumprelu", threshold=rows["threshold"],
               subtract_b_dec=about["subtract_b_dec"], centred=about["centred"],
+              per_token=about.get("per_token"),
               residual_norm=about["residual_norm"], name=str(folder), ids=tuple(about["ids"]))
     gate = from_tensors(body["gate"], read_tensors(folder / "gate.safetensors"))
     return PackFiles(body, sae, gate, read_jsonl(folder / "golden.jsonl"),
