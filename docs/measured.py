@@ -1,4 +1,4 @@
-"""The pages that `benchmarks/results` fills: conformance and seeds. Written by `reference.py`."""
+"""The pages that `benchmarks/results` fills: speed, conformance, seeds. Written by `reference.py`."""
 
 import json
 from pathlib import Path
@@ -48,6 +48,58 @@ def conformance() -> list[str]:
         "What failed has a reproduction of some ten lines in `benchmarks/conformance/repro`. The "
         "libraries do what this page does not ask for: nnsight runs any code at any module, "
         "SAELens trains and shares SAEs, lm-eval scores hundreds of tasks."]
+
+
+def speed() -> list[str]:
+    """The parts of the page on speed."""
+    engine, sweep = _read("engine"), _read("sweep")
+    batches = sorted({int(key.rpartition(" ")[2]) for key in engine["ratios"]})
+    pairs = list(dict.fromkeys(key.partition(",")[0] for key in engine["ratios"]))
+    lines = [f"| {_PAIRS.get(pair, pair)} | " + " | ".join(
+        f"{engine['ratios'][key]:.3f}" if (key := f"{pair}, batch {batch}") in engine["ratios"]
+        else "–" for batch in batches) + " |" for pair in pairs]
+    seconds = {row["name"]: row["median"] for row in sweep["rows"]}
+    cases = [f"| {what} | {seconds[f'{name}, naive']:.1f} | {seconds[f'{name}, ours']:.1f} | "
+             f"**{sweep['ratios'][name]:.2f}** | {sweep['ratios'][name + '_full']:.2f} |"
+             for name, what in _SWEEPS.items()]
+    growth = [f"| {name.partition('= ')[2]} | {took:.2f} |" for name, took in seconds.items()
+              if "= " in name]
+    return [
+        "Ratios of times, medians of rounds in which all variants ran by turns in one process, one "
+        f"thread, float32. {engine['machine'].partition(',')[0]}, {engine['date'][:10]}; not "
+        "measured on a GPU so far. Again: `sh benchmarks/peers.sh`, then "
+        "`.venv-bench/bin/python -m benchmarks engine sweep`.",
+        "## What steering costs while a model decodes",
+        f"{engine['note']}. n = {engine['n']} rounds. Below 1 the first is the faster.",
+        "\n".join(["| | " + " | ".join(f"batch {batch}" for batch in batches) + " |",
+                   "|---|" + "---|" * len(batches), *lines]),
+        "## Many settings on the same prompts",
+        f"A hooked `generate` a setting against the sweep engine, both at most 64 rows a forward, "
+        f"n = {sweep['n']} rounds. The last column lets every reply run to its end; the one before "
+        "ends it when a word-list judge has its verdict, which is compared with that of the whole "
+        f"reply: {sweep['note'].partition(': ')[2]}.",
+        "\n".join(["| | a `generate` a setting, s | sweep, s | times as fast | whole replies |",
+                   "|---|---|---|---|---|", *cases]),
+        "How the sweep's time grows, on dinghy:",
+        "\n".join(["| features x values x prompts | s |", "|---|---|", *growth])]
+
+
+_PAIRS = {
+    "threshold_1/unsteered": "1 feature clamped / unsteered",
+    "threshold_8/unsteered": "8 features / unsteered",
+    "threshold_64/unsteered": "64 features / unsteered",
+    "exact_1/unsteered": "1 feature, mode `exact` / unsteered",
+    "threshold_1_32x/unsteered": "1 feature, SAE of 32 x d_model / unsteered",
+    "add/unsteered": "a vector added / unsteered",
+    "settings/one_setting": "a setting a row / one setting for all",
+    "splice_16x/threshold_1": "encode and decode in the hook / 1 feature, 16 x d_model",
+    "splice_32x/threshold_1_32x": "encode and decode in the hook / 1 feature, 32 x d_model",
+    "add/steering_vectors": "a vector added / by steering-vectors",
+    "add/repeng": "a vector added / by repeng"}
+_SWEEPS = {
+    "dinghy": "dinghy, 24 features x 6 values x 64 prompts, 24 tokens, `tail+response`",
+    "dinghy_all": "the same, `all`: the prompt's upper blocks run anew in every setting",
+    "deep": "24 blocks, 100M, written at 16; 4 x 3 x 8 prompts of 512 tokens, 32 tokens"}
 
 
 def seeds() -> list[str]:

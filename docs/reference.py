@@ -3,7 +3,7 @@
     docs/reference/cli.md    every verb and option, from the commands of `sternpost.cli`
     docs/reference/api.md    every public name, with its signature and docstring
     docs/reference/models.md every architecture of the table, and what it does not keep
-    docs/reference/conformance.md, seeds.md   what benchmarks have measured (measured.py)
+    docs/reference/speed.md, conformance.md, seeds.md   what benchmarks have measured (measured.py)
 
 Nothing here asks a terminal for its width or Python for its own way of printing types, so that the
 pages are the same everywhere. `tests/test_docs.py` fails while they are stale.
@@ -45,6 +45,7 @@ GIVEN_BACK = (Run, Proof, SAE, Pack, RunResult, RunPlan, Conversation, Turn, Che
 def pages() -> dict[Path, str]:
     """Every page of the reference, by its path."""
     return {FOLDER / "cli.md": cli(), FOLDER / "api.md": api(), FOLDER / "models.md": models(),
+            FOLDER / "speed.md": _page(["# Speed", MADE, *measured.speed()]),
             FOLDER / "conformance.md": _page(["# Conformance", MADE, *measured.conformance()]),
             FOLDER / "seeds.md": _page(["# Seeds", MADE, *measured.seeds()])}
 

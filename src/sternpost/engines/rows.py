@@ -138,19 +138,21 @@ class Rows:
         self.leader = torch.empty_like(parent)
         self.leader[self.group[live]] = live
 
-    def select(self, rows: Tensor, width: int, spare: int) -> None:
-        """Keeps only some rows, at an edge of at least `width`, with room for `spare` columns."""
+    def some(self, rows: Tensor, width: int = 0, spare: int = 0) -> "Rows":
+        """Some of the rows, a copy, at an edge of at least `width`, with room for `spare` more
+        columns."""
         mask = self.mask[rows]
-        first = int(mask.any(0).int().argmax()) if len(rows) else self.used
+        first = int(mask.any(0).int().argmax())
         keep = self.used - first
         used = max(keep, width)
-        groups, self.group = torch.unique(self.group[rows], return_inverse=True)
-        self.lower = [b.moved(groups, keep, used, used + spare) for b in self.lower]
-        self.upper = [b.moved(rows, keep, used, used + spare) for b in self.upper]
-        self.mask = mask.new_zeros(len(rows), used)
-        self.mask[:, used - keep:] = mask[:, first:]
-        for name in LINES:
-            setattr(self, name, getattr(self, name)[rows])
+        edge = mask.new_zeros(len(rows), used)
+        edge[:, used - keep:] = mask[:, first:]
+        out = Rows(edge, *(getattr(self, name)[rows] for name in LINES[:3]), self.tally.shape[2])
+        out.tally, out.count = self.tally[rows], self.count[rows]
+        groups, out.group = torch.unique(self.group[rows], return_inverse=True)
+        out.lower = [b.moved(groups, keep, used, used + spare) for b in self.lower]
+        out.upper = [b.moved(rows, keep, used, used + spare) for b in self.upper]
+        return out
 
     def put(self, new: "Rows", rows: Tensor) -> None:
         """Puts new rows in the place of some."""

@@ -19,14 +19,14 @@ through `generate`. Overall: the same replies, up to float rounding.
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from sternpost.activations import tells_thinking
+from sternpost.engines.pool import Done, Pool
 from sternpost.engines.rows import Rows
 from sternpost.engines.shared import Forwards, Job, Read
 from sternpost.engines.templates import turns_of
@@ -46,10 +46,6 @@ if TYPE_CHECKING:
 
 Decided = Callable[[str], bool]
 """Whether a reply that begins so has its verdict."""
-REFILL = 4
-"""New rows are taken in when one place in so many is free."""
-SPARE = 16
-"""Columns of room beyond a reply's length: the fewer, the more often rows are moved."""
 DRAFTED = 3
 """Settings from which on a draft pays."""
 LOGITS = 2 ** 27
@@ -94,24 +90,6 @@ def can_share(engine: "TransformersEngine", plan: Plan, requests: Sequence[Reque
             and all(len(turns_of(request.messages)) == 1 for request in requests))
 
 
-@dataclass(frozen=True)
-class _Done:
-    """What came of a job."""
-
-    ids: list[int]
-    stopped: bool
-    """Whether a stop token followed; else the last token was not read any more."""
-    count: int
-    """Tokens edited."""
-    tally: Tensor
-    """[2, slot]: sums of what was read and written."""
-
-    @property
-    def read(self) -> list[int]:
-        """The tokens of the reply that the model has read."""
-        return self.ids if self.stopped else self.ids[:-1]
-
-
 class Sweep:
     """The work of one call."""
 
@@ -121,10 +99,15 @@ class Sweep:
         self.engine, self.plan, self.n_plans = engine, plans[0], len(plans)
         self.forwards = Forwards(engine, plans)
         self.n, self.decided = sampling.max_new_tokens, decided
-        self.stop = engine.stop_ids()
         self.prompts: list[list[int]] = []
         self.drafts: list[list[int]] = []
         """Of each prompt: the beginning of the reply that a row is likely to give."""
+        self._known: dict[tuple[int, ...], bool] = {}
+        """Beginnings of replies, and whether they have their verdict."""
+        self._where: dict[int, list[int]] = {}
+        """Of each prompt: its edited tokens."""
+        self._said: dict[tuple[int, tuple[int, ...]], Completion] = {}
+        """Of each prompt and reply, which many settings share: the completion but for its proof."""
 
     @torch.no_grad()
     def run(self, requests: Sequence[Request]) -> list[list[Completion]]:
@@ -156,45 +139,19 @@ class Sweep:
                                   gate.hookpoint)
         return gate.risk(h.to(self.forwards.device)).tolist()
 
-    def _replies(self, wanted: dict[int, list[int]]) -> Iterator[tuple[Job, _Done]]:
+    def _replies(self, wanted: dict[int, list[int]]) -> Iterator[tuple[Job, Done]]:
         """Every reply, as it ends. `wanted`: the settings of each prompt."""
-        if not wanted:
-            return
+        size = self.engine.batch_size
         queue = _Queue(self, wanted)
-        rows, jobs, begun = self._begin(queue, self.engine.batch_size)
-        said = dict(zip(jobs, begun, strict=True))
-        came, live = list(range(len(jobs))), set(range(len(jobs)))
-        while True:
-            tokens = rows.token.tolist()
-            for row in came:
-                if tokens[row] not in self.stop:
-                    said[jobs[row]].append(tokens[row])
-            for row in self._ended(came, tokens, [said[jobs[row]] for row in came]):
-                yield jobs[row], _Done(said.pop(jobs[row]), tokens[row] in self.stop,
-                                       int(rows.count[row]), rows.tally[row].clone())
-                live.remove(row)
-            free = [row for row in range(len(jobs)) if row not in live]
-            if queue.waiting and len(free) * REFILL >= len(jobs):
-                new, fresh, begun = self._begin(queue, len(free))
-                came = free[:len(fresh)]
-                if rows.used < new.used:
-                    self._fit(rows, range(len(jobs)), free, new.used)
-                rows.put(new, self.forwards.index(came))
-                said.update(zip(fresh, begun, strict=True))
-                for row, job in zip(came, fresh, strict=True):
-                    jobs[row] = job
-                live.update(came)
-                continue
-            if not live:
-                return
-            if not queue.waiting and 2 * len(live) <= len(jobs):
-                kept = sorted(live)
-                self._fit(rows, kept)
-                jobs, live = [jobs[row] for row in kept], set(range(len(kept)))
-            elif rows.full:
-                self._fit(rows, range(len(jobs)), free)
-            came = sorted(live)
-            self.forwards.step(rows, came)
+        pool, waiting = Pool(self.forwards, size, self.n, self._ended), None
+        while queue.waiting or waiting or pool.live:
+            if waiting is None and queue.waiting and pool.hungry:
+                over, waiting = pool.begun(*self._begin(queue, size))
+                yield from over
+            elif waiting is not None and pool.hungry:
+                waiting = pool.take(waiting, queue.waiting)
+            else:
+                yield from pool.step(last=not queue.waiting and waiting is None)
 
     def _begin(self, queue: "_Queue", most: int) -> tuple[Rows, list[Job], list[list[int]]]:
         read, places, jobs = queue.take(most)
@@ -203,35 +160,37 @@ class Sweep:
                                          [setting == UNSTEERED for setting in settings])
         return rows, jobs, said
 
-    def _fit(self, rows: Rows, kept: Sequence[int], ended: Sequence[int] = (),
-             width: int = 0) -> None:
-        rows.mask[self.forwards.index(ended)] = False
-        rows.select(self.forwards.index(kept), width, self.n + SPARE)
-
-    def _ended(self, rows: Sequence[int], tokens: Sequence[int],
-               said: Sequence[list[int]]) -> list[int]:
-        texts = self.engine.texts(said) if self.decided else [""] * len(rows)
-        return [row for row, ids, text in zip(rows, said, texts, strict=True)
-                if tokens[row] in self.stop or len(ids) >= self.n
-                or (self.decided is not None and self.decided(text))]
+    def _ended(self, token: int, ids: list[int]) -> bool:
+        """Whether a reply that begins so is long enough; most begin alike."""
+        if len(ids) >= self.n or self.decided is None:
+            return len(ids) >= self.n
+        key = tuple(ids)
+        if key not in self._known:
+            (text,) = self.engine.texts([ids])
+            self._known[key] = self.decided(text)
+        return self._known[key]
 
     def _completion(self, request: Request, setting: int, whose: tuple[int, float | None],
-                    reply: _Done) -> Completion:
+                    reply: Done) -> Completion:
         at, risk = whose
         table, prompt = self.forwards.table, self.prompts[at]
-        slots = table.lists[setting]
+        slots, key = table.lists[setting], (at, tuple(reply.ids))
         before, after = (reply.tally[:, :len(slots)] / reply.count).tolist() if reply.count else \
             [[float("nan")] * len(slots)] * 2
         where: list[int] = []
         if reply.count and (slots or self.plan.error == "drop"):
-            where = self.forwards.edited(prompt).nonzero().flatten().tolist()
-            where += range(len(prompt), len(prompt) + reply.count - len(where))
+            if at not in self._where:
+                self._where[at] = self.forwards.edited(prompt).nonzero().flatten().tolist()
+            where = [*self._where[at], *range(len(prompt), len(prompt) + reply.count
+                                              - len(self._where[at]))]
         proof = Proof(self.forwards.at, tuple(where), tuple(table.features[s] for s in slots),
                       tuple(before), tuple(after), risk,
                       None if risk is None else risk > self.plan.gate.threshold, self.plan.pack)
-        said = self.engine.completion(prompt, reply.ids, proof)
-        return replace(said, request=request, messages=(
-            *turns_of(request.messages)[0], Message("assistant", said.reply)))
+        if key not in self._said:
+            said = self.engine.completion(prompt, reply.ids, None)
+            self._said[key] = replace(said, request=request, messages=(
+                *turns_of(request.messages)[0], Message("assistant", said.reply)))
+        return replace(self._said[key], proof=proof)
 
 
 class _Queue:
