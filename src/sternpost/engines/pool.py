@@ -11,7 +11,7 @@ from sternpost.engines.shared import Forwards, Job
 
 Ended = Callable[[int, list[int]], bool]
 """Whether a row ends: the next token to be read, and what was said up to and with it."""
-REFILL = 4
+REFILL = 16
 """New rows are taken in when one place in so many is free."""
 SPARE = 16
 """Columns of room beyond a reply's length: the fewer, the more often rows are moved."""
@@ -55,42 +55,36 @@ class Pool:
     def begun(self, rows: Rows, jobs: Sequence[Job], said: Sequence[list[int]],
               ) -> tuple[list[tuple[Job, Done]], "Waiting | None"]:
         """What came of rows that ended at once, and the others, to be taken in."""
-        tokens, waiting = rows.token.tolist(), {}
-        over = []
-        for at, (job, ids) in enumerate(zip(jobs, said, strict=True)):
-            if (done := self._done(rows, at, tokens[at], ids)) is not None:
-                over.append((job, done))
+        over, left = [], []
+        for at, token in enumerate(rows.token.tolist()):
+            if (done := self._done(rows, at, token, said[at])) is not None:
+                over.append((jobs[at], done))
             else:
-                waiting[at] = job
-        if not waiting:
-            return over, None
-        left = list(waiting)
-        return over, Waiting(rows.some(self._index(left)), list(waiting.values()),
-                             [said[at] for at in left])
+                left.append((at, jobs[at], said[at]))
+        return over, Waiting(rows, left) if left else None
 
     def take(self, new: "Waiting", more: bool) -> "Waiting | None":
         """Takes in as many as there are places; gives the rest. `more`: others will come."""
         free = [place for place in range(len(self.jobs)) if place not in self.live]
-        if self.rows is None or not self.live:
-            now = new.jobs[:self.size]
-            free = list(range(self.size if more else len(now)))
-            places = [min(place, len(now) - 1) for place in free]  # the last once more where empty
-            self.rows = new.rows.some(self._index(places), spare=self.room)
-            self.jobs = [new.jobs[at] for at in places]
+        fresh = self.rows is None or not self.live
+        if fresh:
+            free = list(range(min(self.size, len(new.left))))
+        now, rest = new.left[:len(free)], new.left[len(free):]
+        index = [at for at, _, _ in now]
+        if fresh:
+            empty = self.size - len(now) if more or rest else 0
+            index += index[-1:] * empty  # the last once more where nothing stands yet
+            self.rows = new.rows.some(self._index(index), spare=self.room)
+            self.jobs = [now[min(place, len(now) - 1)][1] for place in range(len(index))]
         else:
-            now = new.jobs[:len(free)]
-            rows = new.rows if len(now) == len(new.jobs) else new.rows.some(
-                self._index(range(len(now))))
+            assert self.rows is not None
+            rows = new.rows.some(self._index(index))
             if self.rows.used < rows.used or self.rows.full:
                 self._fit(range(len(self.jobs)), free, rows.used)
-            self.rows.put(rows, self._index(free[:len(now)]))
-        for place, job, ids in zip(free, now, new.said, strict=False):
+            self.rows.put(rows, self._index(free[:len(now)]), self._index(sorted(self.live)))
+        for place, (_, job, ids) in zip(free, now, strict=False):
             self.jobs[place], self.live[place] = job, ids
-        rest = len(now)
-        if rest == len(new.jobs):
-            return None
-        return Waiting(new.rows.some(self._index(range(rest, len(new.jobs)))), new.jobs[rest:],
-                       new.said[rest:])
+        return Waiting(new.rows, rest) if rest else None
 
     def step(self, last: bool) -> Iterator[tuple[Job, Done]]:
         """One token for each row; gives what ended. `last`: nothing more will be taken in."""
@@ -134,6 +128,5 @@ class Waiting:
     """Rows that have begun and wait for a place."""
 
     rows: Rows
-    jobs: list[Job]
-    said: list[list[int]]
-
+    left: list[tuple[int, Job, list[int]]]
+    """Which of them, for what, and what was said."""

@@ -20,26 +20,29 @@ LINES = ("token", "setting", "open", "tally", "count")
 
 
 class Buffer(DynamicLayer):
-    """A layer's keys and values with room for `room` columns, `used` of them written."""
+    """A layer's keys and values with room for `room` columns, `used` of them written, and for more
+    rows than the `rows` in use."""
 
-    def __init__(self, room: int, given: Columns | None = None, used: int = 0) -> None:
+    def __init__(self, room: int, used: int = 0) -> None:
         super().__init__()
-        self.room, self.used = room, used
-        if given is not None:
-            self.update(*given)
+        self.room, self.used, self.rows = room, used, 0
+
+    def make(self, like: Columns, capacity: int, rows: int) -> None:
+        """Room for `capacity` rows, `rows` of them in use; nothing is written yet."""
+        self.lazy_initialization(*like)
+        self.rows = rows
+        self.keys, self.values = (part.new_empty(capacity, part.shape[1], self.room, part.shape[3])
+                                  for part in like)
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any,
                **kwargs: Any) -> Columns:
         """Writes the new columns; gives all of them."""
         if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-            self.keys, self.values = (
-                new.new_zeros(*new.shape[:2], self.room, new.shape[-1])
-                for new in (key_states, value_states))
+            self.make((key_states, value_states), len(key_states), len(key_states))
         start, self.used = self.used, self.used + key_states.shape[-2]
         for whole, new in ((self.keys, key_states), (self.values, value_states)):
             assert whole is not None
-            whole[:, :, start:self.used] = new
+            whole[:self.rows, :, start:self.used] = new
         return self.columns
 
     @property
@@ -47,7 +50,7 @@ class Buffer(DynamicLayer):
         """Those written so far."""
         assert self.keys is not None
         assert self.values is not None
-        return self.keys[:, :, :self.used], self.values[:, :, :self.used]
+        return self.keys[:self.rows, :, :self.used], self.values[:self.rows, :, :self.used]
 
     def get_seq_length(self) -> int:
         """How many columns are written."""
@@ -59,26 +62,25 @@ class Buffer(DynamicLayer):
             assert whole is not None
             whole[rows, :, self.used - new.shape[2]:self.used] = new
 
-    def joined(self, new: "Buffer") -> "Buffer":
-        """A buffer with the rows of `new` below its own, all at this right edge."""
-        (keys, values), theirs = self.columns, new.columns
-        out = Buffer(self.room, used=self.used)
-        out.lazy_initialization(keys, values)
-        n, rows = len(keys), torch.arange(len(keys) + len(theirs[0]), device=keys.device)
-        out.keys, out.values = (part.new_zeros(len(rows), part.shape[1], self.room, part.shape[-1])
-                                for part in (keys, values))
-        out.put(rows[:n], (keys, values))
-        out.put(rows[n:], theirs)
-        return out
+    def split(self, parents: Tensor, children: Tensor, rows: int) -> None:
+        """Copies rows into others; `rows` are in use then."""
+        for whole in (self.keys, self.values):
+            assert whole is not None
+            whole[children, :, :self.used] = whole[parents, :, :self.used]
+        self.rows = rows
 
-    def moved(self, rows: Tensor, keep: int, used: int, room: int) -> "Buffer":
-        """A buffer with the last `keep` columns of some rows, at the right edge `used`."""
-        out = Buffer(room, used=used)
-        keys, values = (part[rows, :, self.used - keep:] for part in self.columns)
-        out.lazy_initialization(keys, values)
-        out.keys, out.values = (part.new_zeros(*part.shape[:2], room, part.shape[-1])
-                                for part in (keys, values))
-        out.put(torch.arange(len(rows), device=keys.device), (keys, values))
+    def taken(self, rows: Tensor, where: Tensor, space: tuple[int, int, int]) -> "Buffer":
+        """A buffer with the columns `where` [row, column] of some rows, at the right edge of
+        `space`: capacity, columns used, columns of room."""
+        capacity, used, room = space
+        out = Buffer(room, used)
+        parts = self.columns
+        out.make(parts, capacity, len(rows))
+        for whole, part in zip((out.keys, out.values), parts, strict=True):
+            assert whole is not None
+            whole[:len(rows), :, :used - where.shape[1]] = 0
+            whole[:len(rows), :, used - where.shape[1]:used] = part[rows[:, None], :,
+                                                                    where].transpose(1, 2)
         return out
 
 
@@ -130,34 +132,54 @@ class Rows:
         for line in (self.token, self.group):
             line[ended] = line[live[0]]
         tokens = int(self.token.max()) + 1
-        key, self.group = torch.unique(self.group * tokens + self.token, return_inverse=True)
+        key, which = torch.unique(self.group * tokens + self.token, return_inverse=True)
         parent = key // tokens
-        if not torch.equal(parent, torch.arange(len(self.lower[0].columns[0]),
-                                                device=parent.device)):
-            self.lower = [b.moved(parent, b.used, b.used, b.room) for b in self.lower]
-        self.leader = torch.empty_like(parent)
+        more = torch.zeros_like(parent, dtype=torch.bool)
+        more[1:] = parent[1:] == parent[:-1]  # all but the first child, which stays where it is
+        group = parent.clone()
+        if more.any():
+            group[more] = self._free(parent[~more])[:int(more.sum())]
+            rows = max(self.lower[0].rows, int(group.max()) + 1)
+            for buffer in self.lower:
+                buffer.split(parent[more], group[more], rows)
+        self.group = group[which]
+        self.leader = live[:1].repeat(self.lower[0].rows)
         self.leader[self.group[live]] = live
 
+    def _free(self, taken: Tensor) -> Tensor:
+        """Places for groups that are not taken, the lowest first."""
+        free = torch.ones(len(self.token) + len(taken), dtype=torch.bool, device=taken.device)
+        free[taken] = False
+        return free.nonzero().flatten()
+
     def some(self, rows: Tensor, width: int = 0, spare: int = 0) -> "Rows":
-        """Some of the rows, a copy, at an edge of at least `width`, with room for `spare` more
-        columns."""
+        """Some of the rows, a copy, their columns moved together, at an edge of at least `width`,
+        with room for `spare` more columns."""
         mask = self.mask[rows]
-        first = int(mask.any(0).int().argmax())
-        keep = self.used - first
-        used = max(keep, width)
-        edge = mask.new_zeros(len(rows), used)
-        edge[:, used - keep:] = mask[:, first:]
-        out = Rows(edge, *(getattr(self, name)[rows] for name in LINES[:3]), self.tally.shape[2])
+        longest = int(mask.sum(1).max())
+        used = max(longest, width)
+        # the real columns of each row, at the right; before them others, which are masked
+        where = mask.int().argsort(dim=1, stable=True)[:, -longest:]
+        out = Rows(mask.new_zeros(len(rows), used), *(getattr(self, name)[rows]
+                                                      for name in LINES[:3]), self.tally.shape[2])
+        out.mask[:, used - longest:] = mask.gather(1, where)
         out.tally, out.count = self.tally[rows], self.count[rows]
         groups, out.group = torch.unique(self.group[rows], return_inverse=True)
-        out.lower = [b.moved(groups, keep, used, used + spare) for b in self.lower]
-        out.upper = [b.moved(rows, keep, used, used + spare) for b in self.upper]
+        first = torch.empty_like(groups)
+        first[out.group] = torch.arange(len(rows), device=rows.device)
+        space = len(rows), used, used + spare
+        out.lower = [b.taken(groups, where[first], space) for b in self.lower]
+        out.upper = [b.taken(rows, where, space) for b in self.upper]
         return out
 
-    def put(self, new: "Rows", rows: Tensor) -> None:
-        """Puts new rows in the place of some."""
-        self.group[rows] = new.group + len(self.lower[0].columns[0])
-        self.lower = [b.joined(own) for b, own in zip(self.lower, new.lower, strict=True)]
+    def put(self, new: "Rows", rows: Tensor, live: Tensor) -> None:
+        """Puts new rows in the place of some; `live` are those that have not ended."""
+        n = new.lower[0].rows
+        places = self._free(self.group[live])[:n]
+        self.group[rows] = places[new.group]
+        for buffer, own in zip(self.lower, new.lower, strict=True):
+            buffer.rows = max(buffer.rows, int(places.max()) + 1)
+            buffer.put(places, own.columns)
         for buffer, own in zip(self.upper, new.upper, strict=True):
             buffer.put(rows, own.columns)
         self.mask[rows] = False

@@ -194,7 +194,8 @@ class Sweep:
 
 
 class _Queue:
-    """The jobs in order, prompts of like length together, read as they come up."""
+    """The jobs in order: prompts of like length are read together, as they come up, and those with
+    drafts of like length begin together."""
 
     def __init__(self, sweep: Sweep, wanted: dict[int, list[int]]) -> None:
         self.sweep, self.wanted = sweep, wanted
@@ -213,7 +214,7 @@ class _Queue:
     def take(self, most: int) -> tuple[Read, list[int], list[Job]]:
         """Prompts that were read, and at most so many jobs: their places among them, and they."""
         if not self.jobs:
-            self.which = self.parts.pop(0)
+            self.which = sorted(self.parts.pop(0), key=lambda at: len(self.sweep.drafts[at]))
             self.read = self.sweep.forwards.read([self.sweep.prompts[at] for at in self.which],
                                                  [self.sweep.drafts[at] for at in self.which])
             self.jobs = [Job(at, setting) for at in self.which for setting in self.wanted[at]]

@@ -2,7 +2,7 @@
 
 from sternpost.steering.caps import mahalanobis_cap
 from sternpost.steering.compile import Table, check_edit, compile_plan, rows_of
-from sternpost.steering.write import Change, Written, change, moved, read, write
+from sternpost.steering.write import Change, Written, change, changed, moved, read, write
 
-__all__ = ["Change", "Table", "Written", "change", "check_edit", "compile_plan", "mahalanobis_cap",
-           "moved", "read", "rows_of", "write"]
+__all__ = ["Change", "Table", "Written", "change", "changed", "check_edit", "compile_plan",
+           "mahalanobis_cap", "moved", "read", "rows_of", "write"]

@@ -61,8 +61,14 @@ def read(h: Float[Tensor, "token d_model"], sae: SAE, table: Table,
 def change(h: Float[Tensor, "token d_model"], on: Bool[Tensor, "token slot"],
            edited: Bool[Tensor, " token"], table: Table, sae: SAE, how: How) -> Change:
     """What the edits that are `on` make of the stream `h`, which stays as it is."""
-    mode, error, cap = how
-    before = read(h, sae, table, mode)
+    return changed(h, read(h, sae, table, how.mode), (on, edited), table, (sae, how))
+
+
+def changed(h: Float[Tensor, "token d_model"], before: Float[Tensor, "token slot"],
+            where: tuple[Bool[Tensor, "token slot"], Bool[Tensor, " token"]], table: Table,
+            what: tuple[SAE, How]) -> Change:
+    """The same, of a stream whose slots were read already; `where`: edits on, tokens edited."""
+    (on, edited), (sae, (_, error, cap)) = where, what
     target = (table.scale * before + table.shift).clamp(table.low, table.high)
     more = torch.where(on, target - before, 0.0)
     if sae.per_token is not None:
