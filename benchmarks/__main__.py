@@ -1,13 +1,13 @@
 """Runs every benchmark, or those named: `python -m benchmarks steering`."""
 
 import sys
+from importlib import import_module
 
-from benchmarks import conformance, engine, seeds, steering, sweep
-
-BENCHMARKS = {"conformance": conformance.measure, "engine": engine.measure,
-              "steering": steering.measure, "sweep": sweep.measure}
-LONG = {"seeds": seeds.measure}
+BENCHMARKS = ("conformance", "engine", "interchange", "steering", "sweep")
+BY_NAME = ("fixtures", "seeds")
 """Run by name alone."""
 
 for name in sys.argv[1:] or BENCHMARKS:
-    (BENCHMARKS | LONG)[name]()
+    if name not in (*BENCHMARKS, *BY_NAME):
+        sys.exit(f"No benchmark {name!r}; there are {', '.join((*BENCHMARKS, *BY_NAME))}.")
+    import_module(f"benchmarks.{name}").measure()

@@ -9,6 +9,6 @@ PYTHON=${PYTHON:-python3}
 .venv-bench/bin/pip install -q -c constraints.txt -e .
 .venv-bench/bin/pip install -q sae-lens==6.54.12 'transformer-lens<4'
 .venv-bench/bin/pip install -q --no-deps steering-vectors==0.12.2 repeng==0.4.0 gguf nnsight==0.8.1 \
-    lm-eval==0.4.13
+    lm-eval==0.4.13 eai-sparsify==1.3.3 natsort schedulefree dictionary-learning==0.1.0 einops
 .venv-bench/bin/pip install -q greenlet cloudpickle astor zstandard websocket-client httpx requests \
     tenacity

@@ -1,4 +1,4 @@
-"""The pages that `benchmarks/results` fills: speed, conformance, seeds. Written by `reference.py`."""
+"""The pages that `benchmarks/results` fills: speed, conformance, seeds; `reference.py` writes them."""
 
 import json
 from pathlib import Path

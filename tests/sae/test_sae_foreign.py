@@ -119,7 +119,7 @@ class AutoEncoderNew(nn.Module):
 
 
 class GatedAutoEncoder(nn.Module):
-    """Gate and magnitude share the encoder; activations are times the decoder rows' norms."""
+    """Gate and magnitude share the encoder."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -131,11 +131,10 @@ class GatedAutoEncoder(nn.Module):
 
     def encode(self, x):
         seen = self.encoder(x - self.decoder_bias)
-        acts = (self.r_mag.exp() * seen + self.mag_bias).relu() * (seen + self.gate_bias > 0)
-        return acts * self.decoder.weight.norm(dim=0)
+        return (self.r_mag.exp() * seen + self.mag_bias).relu() * (seen + self.gate_bias > 0)
 
     def decode(self, acts):
-        return self.decoder(acts / self.decoder.weight.norm(dim=0)) + self.decoder_bias
+        return self.decoder(acts) + self.decoder_bias
 
 
 class SparseCoder(nn.Module):

@@ -169,8 +169,7 @@ CASES = {
                                 lambda x: plain(x).relu(), linear),
     "dictionary gated": Case(dictionary("GatedAutoEncoder", {
         "encoder.weight": ENC, "decoder.weight": DEC.T, "decoder_bias": B_DEC, "r_mag": R,
-        "gate_bias": GATE, "mag_bias": MAG}), lambda x: gated(x) * NORM,
-        lambda acts, x: linear(acts / NORM, x)),
+        "gate_bias": GATE, "mag_bias": MAG}), gated, linear),
     "dictionary JumpReLU": Case(dictionary("JumpReluAutoEncoder", W | {"threshold": THETA}),
                                 lambda x: jump(plain(x), THETA), linear),
     "openai": Case(lambda folder: put(folder / "layer_6", "autoencoder.pt", {
@@ -377,3 +376,23 @@ def test_a_repository_of_many_is_listed_before_anything_is_fetched(
     assert sae.hookpoint.layer == 6
     assert fetched == [["layer_6/width_16k/average_l0_82", "layer_6/width_16k/average_l0_82/*",
                         "*.json"]]
+
+
+# ---- written by the libraries themselves (benchmarks/fixtures.py) --------------------------------
+
+WRITTEN = sorted(file.parent for file in (Path(__file__).parent / "public").rglob("expected.*"))
+
+
+@pytest.mark.parametrize("folder", WRITTEN, ids=lambda folder: folder.name)
+def test_what_a_library_wrote_gives_what_that_library_computed(folder: Path) -> None:
+    from safetensors.torch import load_file
+
+    want = load_file(folder / "expected.safetensors")
+    sae = load_sae(str(folder), device="cpu")
+    assert torch.allclose(sae.encode(want["x"]).dense(), want["acts"], atol=1e-5)
+    assert torch.allclose(sae.reconstruct(want["x"]), want["recon"], atol=1e-5)
+    assert sae.hookpoint.layer == 6
+
+
+def test_there_is_one_of_each_kind() -> None:
+    assert len(WRITTEN) == 14

@@ -27,6 +27,7 @@ from sternpost.jobs.settings import RunSettings
 from sternpost.jobs.sweep import Chosen
 from sternpost.jobs.train import Trained
 from sternpost.report import headline, render_report, results_html_table
+from sternpost.sae import weights_in
 from sternpost.store import Sample, write_pack
 
 
@@ -111,7 +112,7 @@ def _provenance(settings: RunSettings, inputs: Inputs, bench: Bench) -> dict[str
         "seed": settings.seed,
         "versions": {"python": python_version(), **{name: version(name) for name in (
             "sternpost", "torch", "transformers", "numpy", "scipy")}},
-        "hashes": {**inputs.hashes, "sae": sha256_file(bench.folder.path / "sae/sae.safetensors")},
+        "hashes": {**inputs.hashes, "sae": sha256_file(weights_in(bench.folder.path / "sae"))},
         "command": settings.command(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "settings": {

@@ -36,6 +36,11 @@ def is_weights(path: PurePath) -> bool:
         and not path.name.startswith(("rng_state", "pytorch_model")))
 
 
+def weights_in(folder: Path) -> Path:
+    """The weight file of a folder that `save_sae` wrote."""
+    return next(folder / name for name in WITH_CFG if (folder / name).is_file())
+
+
 def named(files: Iterable[PurePath]) -> dict[str, PurePath]:
     """The SAEs among `files` (paths below a root) by their ids: the folder where it holds one SAE
     alone, else the file."""

@@ -301,9 +301,7 @@ def _batch_topk(found: Found, d_sae: int) -> Parts:
 
 
 def _dictionary_gated(found: Found, parts: Parts) -> Parts:
-    """Its activations are times the norms of the decoder rows."""
-    out = _gated(found, parts, "mag_bias", "gate_bias")
-    return out | _times_norm(parts | out)
+    return _gated(found, parts, "mag_bias", "gate_bias")
 
 
 def _dictionary_jumprelu(found: Found, parts: Parts) -> Parts:
