@@ -1,4 +1,4 @@
-"""The pages that `benchmarks/results` fills: speed, conformance, seeds; `reference.py` writes them."""
+"""The pages that `benchmarks/results` fills: speed, conformance, seeds; for `reference.py`."""
 
 import json
 from pathlib import Path

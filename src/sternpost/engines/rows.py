@@ -160,8 +160,8 @@ class Rows:
         used = max(longest, width)
         # the real columns of each row, at the right; before them others, which are masked
         where = mask.int().argsort(dim=1, stable=True)[:, -longest:]
-        out = Rows(mask.new_zeros(len(rows), used), *(getattr(self, name)[rows]
-                                                      for name in LINES[:3]), self.tally.shape[2])
+        out = Rows(mask.new_zeros(len(rows), used), self.token[rows], self.setting[rows],
+                   self.open[rows], self.tally.shape[2])
         out.mask[:, used - longest:] = mask.gather(1, where)
         out.tally, out.count = self.tally[rows], self.count[rows]
         groups, out.group = torch.unique(self.group[rows], return_inverse=True)

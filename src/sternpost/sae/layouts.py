@@ -357,7 +357,7 @@ def _llama_scope_r1(found: Found, parts: Parts) -> Parts:
     norms = {key.split(".", 1)[1]: float(value) for key, value in found.tensors.items()
              if key.startswith("dataset_average_activation_norm.")}
     norms = norms or found.cfg.get("dataset_average_activation_norm") or {}
-    hook = found.cfg.get("hook_point_in")
+    hook = str(found.cfg.get("hook_point_in"))
     if hook not in norms:
         raise SAEError(f"{found.name}: no dataset_average_activation_norm of {hook!r}; it has "
                        f"{', '.join(map(str, norms)) or 'none'}.")
