@@ -10,7 +10,7 @@ Row f of `W_enc` reads feature f (also called a latent), row f of `W_dec` is its
 from collections import namedtuple
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -200,6 +200,12 @@ class SAE:
         if self.per_token == "layer_norm":
             return (x - x.mean(-1, keepdim=True)) / (self.unit(x) + _LN_EPS)
         return x / self.unit(x)
+
+    def as_saebench(self, model_name: str, training_tokens: int = -100_000) -> Any:
+        """This SAE as SAEBench's evaluations take one; see saebench.py."""
+        from sternpost.sae.saebench import as_saebench  # it is built on this very class
+
+        return as_saebench(self, model_name, training_tokens)
 
     def to(self, device: torch.device | str | None = None,
            dtype: torch.dtype | None = None) -> "SAE":
