@@ -31,6 +31,7 @@ from sternpost.jobs.doctor import Check, Checkup
 from sternpost.jobs.pack import Pack
 from sternpost.jobs.plan import RunPlan
 from sternpost.jobs.result import RunResult
+from sternpost.jobs.sae_list import PublicSAE, PublicSAEs
 from sternpost.jobs.settings import RunSettings
 from sternpost.sae import SAE
 from sternpost.types import Proof
@@ -38,7 +39,8 @@ from sternpost.types import Proof
 FOLDER = Path(__file__).parent / "reference"
 TYPE = "python docs/reference.py"
 MADE = f"<!-- Written by `{TYPE}`; change the code, not this page. -->"
-GIVEN_BACK = (Run, Proof, SAE, Pack, RunResult, RunPlan, Conversation, Turn, Checkup, Check)
+GIVEN_BACK = (Run, Proof, SAE, Pack, RunResult, RunPlan, Conversation, Turn, Checkup, Check,
+              PublicSAEs, PublicSAE)
 """What the public functions give back."""
 
 
@@ -61,10 +63,20 @@ def cli() -> str:
 
 
 def _verb(verb: click.Command) -> Iterator[str]:
+    if isinstance(verb, click.Group):
+        yield f"## sternpost {verb.name}"
+        yield inspect.cleandoc(verb.help or "")
+        for part in verb.commands.values():
+            yield from _command(part, f"sternpost {verb.name} {part.name}", "###")
+    else:
+        yield from _command(verb, f"sternpost {verb.name}", "##")
+
+
+def _command(verb: click.Command, name: str, heading: str) -> Iterator[str]:
     arguments = [f"[{p.name.upper()}]" for p in verb.params
                  if isinstance(p, click.Argument) and p.name]
-    yield f"## sternpost {verb.name}"
-    yield "    " + " ".join(["sternpost", str(verb.name), *arguments, "[OPTIONS]"])
+    yield f"{heading} {name}"
+    yield "    " + " ".join([name, *arguments, "[OPTIONS]"])
     yield inspect.cleandoc(verb.help or "")
     options = [p for p in verb.params if isinstance(p, click.Option)]
     if verb.name == "run":

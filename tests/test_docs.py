@@ -120,7 +120,8 @@ def commands(text: str) -> Iterator[tuple[str, str]]:
 
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_commands_have_the_options_that_they_are_given(page: Path) -> None:
-    known = {verb.name: {name for option in verb.params if isinstance(option, click.Option)
+    known = {verb.name: {name for part in (verb, *getattr(verb, "commands", {}).values())
+                         for option in part.params if isinstance(option, click.Option)
                          for name in option.opts} | {"--help"} for verb in VERBS}
     for verb, rest in commands(words_of(page)):
         if verb in known:

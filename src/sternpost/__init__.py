@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sternpost.jobs.doctor import doctor as doctor
     from sternpost.jobs.load import load_sae as load_sae
     from sternpost.jobs.pack import load_pack as load_pack
+    from sternpost.jobs.sae_list import sae_list as sae_list
     from sternpost.pipeline import demo as demo
     from sternpost.pipeline import run as run
     from sternpost.types import Ablate as Ablate
@@ -39,12 +40,14 @@ _HOME = {
     "MahalanobisCap": "types", "NormCap": "types", "Plan": "types",
     "Positions": "types", "Scale": "types", "SternpostError": "errors", "chat": "jobs.chat",
     "demo": "pipeline", "doctor": "jobs.doctor", "load_model": "jobs.load",
-    "load_pack": "jobs.pack", "load_sae": "jobs.load", "run": "pipeline", "steer": "engines.steer",
+    "load_pack": "jobs.pack", "load_sae": "jobs.load", "run": "pipeline",
+    "sae_list": "jobs.sae_list", "steer": "engines.steer",
 }
 
 __all__ = ["Ablate", "Add", "Ceiling", "Clamp", "FakeEngine", "Floor", "Hookpoint",
            "MahalanobisCap", "NormCap", "Plan", "Positions", "Scale", "SternpostError", "chat",
-           "demo", "doctor", "load_model", "load_pack", "load_sae", "run", "steer"]
+           "demo", "doctor", "load_model", "load_pack", "load_sae", "run", "sae_list",
+           "steer"]
 
 
 def __getattr__(name: str) -> Any:

@@ -273,6 +273,13 @@ def test_a_root_of_many_files_lists_them_and_takes_a_file_as_id(tmp_path: Path) 
     assert load_sae(str(root / "layer1.sae.pt"), device="cpu").hookpoint.layer == 1
 
 
+def test_a_folder_may_be_named_as_a_file(tmp_path: Path) -> None:
+    for layer in (0, 1):
+        saelens("standard", W)(tmp_path / f"v5_32k_layer_{layer}.pt")
+    assert saes_under(tmp_path) == ["v5_32k_layer_0.pt", "v5_32k_layer_1.pt"]
+    assert read_sae(tmp_path, "v5_32k_layer_1.pt").hookpoint.layer == 6
+
+
 def test_a_trainers_own_files_are_no_saes(tmp_path: Path) -> None:
     put(tmp_path, "ae.pt", LINEAR | {"bias": B_DEC}, config_json=trainer("AutoEncoder"))
     for name in ("trainer_state.pt", "optimizer.pt", "pytorch_model.pt"):

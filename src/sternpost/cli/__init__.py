@@ -14,9 +14,10 @@ from sternpost.cli.demo import demo
 from sternpost.cli.doctor import doctor
 from sternpost.cli.options import spread
 from sternpost.cli.run import run
+from sternpost.cli.sae import sae
 from sternpost.errors import SternpostError
 
-VERBS = (demo, run, chat, doctor)
+VERBS = (demo, run, chat, doctor, sae)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -50,13 +50,14 @@ def saes_under(root: Path) -> list[str]:
 
 def _below(root: Path) -> dict[str, Path]:
     files = [file.relative_to(root) for pattern in ("*.safetensors", "*.npz", "*.pt", "*.pth",
-                                                    "*.json") for file in root.rglob(pattern)]
+                                                    "*.json") for file in root.rglob(pattern)
+             if file.is_file()]
     return {key: root / file for key, file in named(files).items()}
 
 
 def _own(file: Path) -> Path:
     """Where an SAE lies: its folder, or the file where that holds several."""
-    alone = sum(is_weights(other) for other in file.parent.iterdir()) == 1
+    alone = sum(is_weights(other) and other.is_file() for other in file.parent.iterdir()) == 1
     return Path(home_of(file)) if alone else file
 
 
@@ -77,7 +78,7 @@ def _file(root: Path, sae_id: str | None) -> Path:
         return known[0]
     if len(saes) == 1:
         return next(iter(saes.values()))
-    bare = [file for file in place.iterdir() if is_weights(file)]
+    bare = [file for file in place.iterdir() if is_weights(file) and file.is_file()]
     if not saes and len(bare) == 1:  # without its cfg.json, which will be asked for
         return bare[0]
     raise SAEError(_nothing_there(root, place, saes))
