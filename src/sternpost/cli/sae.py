@@ -19,8 +19,8 @@ def list_(model: str | None) -> None:
 
     for one in sae_list(model=model).saes:  # names to copy are never cut nor wrapped
         trained = click.style("chat" if one.chat else "base", fg="green" if one.chat else None)
-        click.echo(f"{trained}  {one.model}: layers {one.layers}; {one.kind}, {one.width} features; "
-                   f"licence: {one.licence or 'see its page'}")
+        click.echo(f"{trained}  {one.model}: layers {one.layers}; {one.kind}, {one.width} "
+                   f"features; licence: {one.licence or 'see its page'}")
         click.echo(f"      {one.repository}" + (f":{one.ids}" if one.ids else "")
                    + (f"   ({one.note})" if one.note else ""))
     click.echo("N is a layer, {a,b} one of several. To use one: sternpost run --sae REPOSITORY:ID")
