@@ -20,6 +20,8 @@ def carried(state: Any) -> bool:
 
 def bind(trunk: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     """The arguments of its forward, by name."""
+    if not args:  # as the models of transformers call theirs: a signature takes a while to be read
+        return kwargs
     return dict(inspect.signature(trunk.forward).bind_partial(*args, **kwargs).arguments)
 
 

@@ -62,8 +62,10 @@ class Stream:
 
     def record(self, edited: Tensor, before: Tensor | None, after: Tensor | None) -> None:
         """Notes what was read and written."""
-        kept = [piece for piece in self.call.pieces if piece.start < self.start]
-        self.call.pieces = [*kept, Piece(self.start, edited, self.index, before, after)]
+        pieces = self.call.pieces
+        while pieces and pieces[-1].start >= self.start:  # read again
+            pieces.pop()
+        pieces.append(Piece(self.start, edited, self.index, before, after))
 
 
 @dataclass
@@ -78,6 +80,8 @@ class Call:
     """[row, column] of what `generate` was given; None until the first forward shows it."""
     columns: int = 0
     """Length of the prompt, padding included."""
+    lengths: Tensor | None = None
+    """[row of a forward]: length of the prompt in real tokens."""
     stop: Tensor | None = None
     """Tokens after which a row is finished and only fed padding; None where rows are beams."""
     alive: Tensor | None = None
@@ -187,14 +191,18 @@ class Call:
             self.prompt_mask = torch.ones(self.n_rows, self.columns, dtype=torch.bool)
             if mask is not None and mask.shape[1] >= self.columns:
                 self.prompt_mask = mask[::each, :self.columns]
-        prompt = self.prompt_mask.to(device).repeat_interleave(each, 0)
-        length = prompt.sum(1)
+        if self.lengths is None or self.lengths.shape[0] != rows or self.lengths.device != device:
+            self.lengths = self.prompt_mask.sum(1).to(device).repeat_interleave(each)
+        length = self.lengths
         column = torch.arange(start, start + seq, device=device)
         inside = column < self.columns
-        at = column.clamp(max=self.columns - 1)
-        real = torch.where(inside, prompt[:, at], self._alive(ids, inside, start, rows, device))
-        index = torch.where(inside, prompt.long().cumsum(1)[:, at] - 1,
-                            length[:, None] + column - self.columns)
+        real = self._alive(ids, inside, start, rows, device)
+        index = length[:, None] + column - self.columns
+        if start < self.columns:  # else all of it is reply
+            prompt = self.prompt_mask.to(device).repeat_interleave(each, 0)
+            at = column.clamp(max=self.columns - 1)
+            real = torch.where(inside, prompt[:, at], real)
+            index = torch.where(inside, prompt.long().cumsum(1)[:, at] - 1, index)
         return Tokens(real, index, length, length, self._t_inst(each, device),
                       self._thinking(ids, inside, start))
 
