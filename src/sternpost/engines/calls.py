@@ -80,8 +80,6 @@ class Call:
     """[row, column] of what `generate` was given; None until the first forward shows it."""
     columns: int = 0
     """Length of the prompt, padding included."""
-    lengths: Tensor | None = None
-    """[row of a forward]: length of the prompt in real tokens."""
     stop: Tensor | None = None
     """Tokens after which a row is finished and only fed padding; None where rows are beams."""
     alive: Tensor | None = None
@@ -92,6 +90,8 @@ class Call:
     t_inst: Tensor | None = None
     risk: Tensor | None = None
     """[row], NaN before a row's t_inst was read; None without a gate."""
+    lengths: Tensor | None = None
+    """[row of a forward]: length of the prompt in real tokens."""
     pieces: list[Piece] = field(default_factory=list)
 
     def proofs(self) -> list[Proof]:
