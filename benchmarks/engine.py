@@ -79,7 +79,7 @@ def by_repeng(model: Any, vector: torch.Tensor) -> Iterator[None]:
         controlled.unwrap()
 
 
-def measure(n: int = 11) -> None:
+def measure(n: int = 7) -> None:
     """All variants at every batch size."""
     torch.set_num_threads(1)
     model, saes = llama(), {times: random_sae(times) for times in (16, 32)}

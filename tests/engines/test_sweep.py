@@ -120,6 +120,16 @@ def test_drafts_are_cut_to_what_fits_and_to_nothing(engine: TransformersEngine,
         same(Sweep(engine, plans, Sampling(7)).run(requests()), want)
 
 
+def test_memory_that_nothing_was_written_to_is_never_read(
+        engine: TransformersEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    new_empty = torch.Tensor.new_empty
+    monkeypatch.setattr(torch.Tensor, "new_empty", lambda self, *shape, **how: new_empty(
+        self, *shape, **how).fill_(float("nan")) if self.is_floating_point() else new_empty(
+        self, *shape, **how))
+    plans = [Plan(SAE_, edits, positions="tail+response") for edits in EDITS]
+    same(Sweep(engine, plans, Sampling(7)).run(requests()), naive(engine, plans, 7))
+
+
 def test_nothing_stays_behind(engine: TransformersEngine) -> None:
     model = engine.model
     before = [set(vars(module)) for module in model.modules()]

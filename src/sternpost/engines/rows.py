@@ -57,10 +57,14 @@ class Buffer(DynamicLayer):
         return self.used
 
     def put(self, rows: Tensor, columns: Columns) -> None:
-        """Writes the last columns of some rows."""
+        """Writes the last columns of some rows; those before are zeros, as what is masked has to be
+        finite: 0 times NaN is NaN."""
         for whole, new in ((self.keys, columns[0]), (self.values, columns[1])):
             assert whole is not None
-            whole[rows, :, self.used - new.shape[2]:self.used] = new
+            before = self.used - new.shape[2]
+            whole[rows, :, before:self.used] = new
+            if before:
+                whole[rows, :, :before] = 0
 
     def split(self, parents: Tensor, children: Tensor, rows: int) -> None:
         """Copies rows into others; `rows` are in use then."""
