@@ -15,10 +15,13 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def alternate(what: Mapping[str, Callable[[], Any]], n: int) -> dict[str, list[float]]:
-    """Seconds of each, `n` rounds, one after the other in every round, after one warm-up round."""
+    """Seconds of each, `n` rounds, one after the other in every round, after one warm-up round.
+    Every round begins with another one, so that none always runs after the same."""
     seconds: dict[str, list[float]] = {name: [] for name in what}
+    order = list(what.items())
     for turn in range(n + 1):
-        for name, run in what.items():
+        at = turn * len(order) // (n + 1)
+        for name, run in (*order[at:], *order[:at]):
             start = time.perf_counter()
             run()
             if turn:
