@@ -3,7 +3,8 @@
 import json
 import math
 from collections.abc import Callable
-from pathlib import Path
+from fnmatch import fnmatch
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -381,8 +382,20 @@ def test_a_repository_of_many_is_listed_before_anything_is_fetched(
     assert not fetched
     sae = load_sae("google/gemma-scope-2b-pt-res", "layer_6/width_16k/average_l0_82", device="cpu")
     assert sae.hookpoint.layer == 6
-    assert fetched == [["layer_6/width_16k/average_l0_82", "layer_6/width_16k/average_l0_82/*",
-                        "*.json"]]
+    (patterns,) = fetched
+    wanted = [name for name in [*files, "layer_6/width_16k/average_l0_82/config.json", "x.json"]
+              if any(fnmatch(name, pattern) for pattern in patterns)]
+    assert wanted == [files[1], "layer_6/width_16k/average_l0_82/config.json"]
+
+
+def test_of_a_repository_with_one_sae_no_more_is_fetched_than_it_needs() -> None:
+    from sternpost.sae.files import named, wanted_files
+
+    files = ["README.md", "cfg.json", "sae.safetensors", "model-00001.safetensors", "logs/x.json"]
+    ((sae_id, file),) = named(map(PurePosixPath, files)).items()
+    patterns = wanted_files(sae_id, file)
+    assert [name for name in files if any(fnmatch(name, pattern) for pattern in patterns)] == [
+        "cfg.json", "sae.safetensors"]
 
 
 # ---- written by the libraries themselves (benchmarks/fixtures.py) --------------------------------

@@ -16,7 +16,7 @@ from sternpost.errors import InputError, SAEError
 from sternpost.files import sha256_file, sha256_text
 from sternpost.jobs.settings import RunSettings
 from sternpost.sae import SAE, adopt, read_sae
-from sternpost.sae.files import named
+from sternpost.sae.files import named, wanted_files
 from sternpost.sae.read import finite
 from sternpost.types import Hookpoint
 
@@ -87,9 +87,8 @@ def _folder(name: str, sae_id: str | None, revision: str | None) -> Path:
         saes = named(map(PurePosixPath, HfApi().list_repo_files(name, revision=revision)))
         wanted = sae_id or (next(iter(saes)) if len(saes) == 1 else None)
         if wanted is not None:
-            beside = "" if wanted == "." else f"{wanted}/"
-            return Path(snapshot_download(name, revision=revision,
-                                          allow_patterns=[wanted, f"{beside}*", "*.json"]))
+            return Path(snapshot_download(name, revision=revision, allow_patterns=wanted_files(
+                wanted, saes.get(wanted))))
     except Exception as error:
         raise SAEError(f"No SAE folder at {name}, and the Hub gives none by that name: "
                        f"{str(error).splitlines()[0]}. Give a folder, or check HF_ENDPOINT and "

@@ -23,6 +23,8 @@ _FINAL = ("final.safetensors", "pruned.safetensors")
 """In a folder `checkpoints`, below the SAE's own."""
 _PICKLES = (".pt", ".pth")
 _OTHERS = ("trainer_state.pt", "optimizer.pt", "scheduler.pt", "training_state.pt")
+BESIDE = ("thresholds.safetensors", "features.safetensors", "norms.json")
+"""What save.py adds."""
 _CONFIGS = ("cfg.json", "config.json", "hyperparams.json")
 _WRAPPERS = ("sae", "state_dict", "model_state_dict")
 
@@ -51,6 +53,15 @@ def named(files: Iterable[PurePath]) -> dict[str, PurePath]:
     homes = [home_of(file) for file in kept]
     return {str(home if homes.count(home) == 1 else file): file
             for file, home in zip(kept, homes, strict=True)}
+
+
+def wanted_files(sae_id: str, file: PurePath | None) -> list[str]:
+    """Patterns of what an SAE needs of a repository, and no more: its folder, or its file (`file`
+    where that is known) with the configs beside it and what we add."""
+    alone = file or PurePath(sae_id)
+    beside = [str(alone.with_name(name)) for name in (*_CONFIGS, *BESIDE)]
+    folder = [] if sae_id == "." else [f"{sae_id}/*"]
+    return [str(alone), *folder, *beside]
 
 
 def home_of(file: PurePath) -> PurePath:

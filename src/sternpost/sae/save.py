@@ -18,9 +18,9 @@ from typing import Any
 from sternpost.errors import SAEError
 from sternpost.files import write_json, write_tensors, write_text
 from sternpost.sae.autoencoder import SAE
+from sternpost.sae.files import BESIDE
 
 _WEIGHTS = ("sae.safetensors", "sae_weights.safetensors")
-_BESIDE = ("thresholds.safetensors", "features.safetensors", "norms.json")
 
 
 def save_sae(sae: SAE, folder: Path) -> None:
@@ -33,7 +33,7 @@ def save_sae(sae: SAE, folder: Path) -> None:
         raise SAEError("A BatchTopK SAE is saved with the thresholds that it is used with. Measure "
                        "them: sternpost.sae.calibrate(sae, residuals).")
     plain = sae.kind == "topk" and sae.subtract_b_dec and not sae.centred and not sae.per_token
-    for name in _BESIDE:
+    for name in BESIDE:
         (folder / name).unlink(missing_ok=True)
     if plain:
         write_tensors(folder / _WEIGHTS[0], {
