@@ -10,7 +10,7 @@
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -107,7 +107,6 @@ def seconds(run: Any) -> tuple[float, Any]:
 def measure(n: int = 3) -> None:
     """All cases, by turns, `n` rounds; and how time grows with F, V and N."""
     torch.set_num_threads(1)
-    judge = WordListJudge()
     rows: list[dict[str, Any]] = []
     ratios: dict[str, float] = {}
     same: dict[str, str] = {}
@@ -122,18 +121,35 @@ def measure(n: int = 3) -> None:
                 if key == "naive":
                     want = out
                 elif key == "ours":
-                    pairs = [(a.verdict, b.verdict) for x, y in zip(out, want, strict=True)
-                             for a, b in zip(judge(x), judge(y), strict=True)]
-                    refusals = sum((a == "refusal") == (b == "refusal") for a, b in pairs)
-                    same[name] = f"{refusals} of {len(pairs)}"
+                    same[name] = agreement(case, out, want)
         rows += [{"name": f"{name}, {key}", "median": statistics.median(took), "unit": "s"}
                  for key, took in times.items()]
         for key, label in (("ours", name), ("ours_full", f"{name}_full")):
             ratios[label] = statistics.median(a / b for a, b in zip(times["naive"], times[key],
                                                                     strict=True))
     rows += list(_growth())
-    save("sweep", n, rows, ratios, note="naive time / ours; refusal verdicts that agree: "
+    save("sweep", n, rows, ratios, note="naive time / ours; refusal verdicts that agree, on the "
+         "same prefix and with those of whole replies: "
          + "; ".join(f"{name} {count}" for name, count in same.items()))
+
+
+def agreement(case: Case, out: list[list[Completion]], want: list[list[Completion]]) -> str:
+    """How many replies that ended when decided have the verdict of the naive reply cut where that
+    is decided, and how many that of the whole naive reply."""
+    judge = WordListJudge()
+
+    def cut(c: Completion) -> Completion:
+        texts = case.engine.texts([list(c.reply_ids[:n + 1]) for n in range(len(c.reply_ids))])
+        text = next(filter(judge.decided, texts), c.reply)
+        return replace(c, reply=text, answer=text)
+
+    def refused(replies: list[Completion]) -> list[bool]:
+        return [judgement.verdict == "refusal" for judgement in judge(replies)]
+
+    pairs = [row for mine, theirs in zip(out, want, strict=True) for row in zip(
+        refused(mine), refused([cut(c) for c in theirs]), refused(theirs), strict=True)]
+    return (f"{sum(a == b for a, b, _ in pairs)} and {sum(a == c for a, _, c in pairs)} of "
+            f"{len(pairs)}")
 
 
 def _growth() -> Any:
