@@ -76,8 +76,9 @@ def speed() -> list[str]:
         "## Many settings on the same prompts",
         f"A hooked `generate` a setting against the sweep engine, both at most 64 rows a forward, "
         f"n = {sweep['n']} rounds. The last column lets every reply run to its end; the one before "
-        "ends it when a word-list judge has its verdict. Verdicts that are the same as on the naive "
-        f"reply's own beginning, and as on the whole of it: {sweep['note'].partition(': ')[2]}.",
+        "ends it when a word-list judge has its verdict. Verdicts that are the same as on the "
+        "naive reply's own beginning, and as on the whole of it: "
+        f"{sweep['note'].partition(': ')[2]}.",
         "\n".join(["| | a `generate` a setting, s | sweep, s | times as fast | whole replies |",
                    "|---|---|---|---|---|", *cases]),
         "How the sweep's time grows, on dinghy:",
