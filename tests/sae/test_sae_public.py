@@ -303,6 +303,13 @@ def test_a_file_that_could_be_two_kinds_says_what_to_add(tmp_path: Path) -> None
         read_sae(tmp_path)
 
 
+def test_a_llama_scope_without_its_norms_says_what_is_missing(tmp_path: Path) -> None:
+    put(tmp_path / "layer_6", "final.pt", LINEAR | {"decoder.bias": B_DEC}, hyperparams_json={
+        "jump_relu_threshold": 0.5, "dataset_average_activation_norm": {"in": 4.0}})
+    with pytest.raises(SAEError, match=r"dataset_average_activation_norm is \{'in': 4\.0\}"):
+        read_sae(tmp_path)
+
+
 def test_qwens_k_stands_in_the_name_or_in_a_config(tmp_path: Path) -> None:
     tensors = {"W_enc": ENC, "W_dec": DEC.T, "b_enc": B_ENC, "b_dec": B_DEC}
     put(tmp_path, "layer3.sae.pt", tensors)

@@ -19,8 +19,10 @@ def list_(model: str | None) -> None:
 
     for one in sae_list(model=model).saes:  # names to copy are never cut nor wrapped
         trained = click.style("chat" if one.chat else "base", fg="green" if one.chat else None)
-        click.echo(f"{trained}  {one.model}: layers {one.layers}; {one.kind}, {one.width} "
-                   f"features; licence: {one.licence or 'see its page'}")
+        said = {"layers": one.layers, "kind": one.kind, "features": one.width,
+                "licence": one.licence}
+        click.echo(f"{trained}  {one.model}: " + "; ".join(
+            f"{what} {value or 'see its page'}" for what, value in said.items()))
         click.echo(f"      {one.repository}" + (f":{one.ids}" if one.ids else "")
                    + (f"   ({one.note})" if one.note else ""))
     click.echo("N is a layer, {a,b} one of several. To use one: sternpost run --sae REPOSITORY:ID")

@@ -9,8 +9,8 @@ from torch import Tensor
 from sternpost.engines.rows import Rows
 from sternpost.engines.shared import Forwards, Job
 
-Ended = Callable[[int, list[int]], bool]
-"""Whether a row ends: the next token to be read, and what was said up to and with it."""
+Ended = Callable[[list[int]], bool]
+"""Whether a row ends that has said so much."""
 REFILL = 16
 """New rows are taken in when one place in so many is free."""
 SPARE = 16
@@ -110,7 +110,7 @@ class Pool:
         stopped = token in self.stop
         if not stopped:
             ids.append(token)
-            if not self.ended(token, ids):
+            if not self.ended(ids):
                 return None
         return Done(ids, stopped, int(rows.count[at]), rows.tally[at].clone())
 

@@ -160,7 +160,7 @@ class Sweep:
                                          [setting == UNSTEERED for setting in settings])
         return rows, jobs, said
 
-    def _ended(self, token: int, ids: list[int]) -> bool:
+    def _ended(self, ids: list[int]) -> bool:
         """Whether a reply that begins so is long enough; most begin alike."""
         if len(ids) >= self.n or self.decided is None:
             return len(ids) >= self.n

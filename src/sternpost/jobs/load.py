@@ -16,7 +16,7 @@ from sternpost.errors import InputError, SAEError
 from sternpost.files import sha256_file, sha256_text
 from sternpost.jobs.settings import RunSettings
 from sternpost.sae import SAE, adopt, read_sae
-from sternpost.sae.files import named, wanted_files
+from sternpost.sae.files import listed, named, wanted_files
 from sternpost.sae.read import finite
 from sternpost.types import Hookpoint
 
@@ -95,8 +95,7 @@ def _folder(name: str, sae_id: str | None, revision: str | None) -> Path:
                        "HF_HUB_OFFLINE.") from error
     if not saes:
         raise SAEError(f"{name} on the Hub holds no SAE in a layout that is read.")
-    some = ", ".join(list(saes)[:20]) + (f" and {len(saes) - 20} more" if len(saes) > 20 else "")
-    raise SAEError(f"{name} on the Hub holds {len(saes)} SAEs: {some}. Name one: "
+    raise SAEError(f"{name} on the Hub holds {len(saes)} SAEs: {listed(list(saes))}. Name one: "
                    f"load_sae({name!r}, {next(iter(saes))!r}), or --sae {name}:{next(iter(saes))}")
 
 

@@ -11,7 +11,7 @@ from sternpost.errors import InputError
 
 @dataclass(frozen=True)
 class PublicSAE:
-    """A repository of SAEs, or several of one family."""
+    """A repository of SAEs, or several of one family. Empty: see the repository's page."""
 
     model: str
     repository: str
@@ -25,7 +25,6 @@ class PublicSAE:
     chat: bool
     """Whether they were trained on a chat model's residual stream."""
     licence: str = ""
-    """Empty: see the repository's page."""
     note: str = ""
 
 

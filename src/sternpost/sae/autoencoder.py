@@ -187,9 +187,13 @@ class SAE:
             return x.std(-1, keepdim=True)
         return x.norm(dim=-1, keepdim=True) / self.d_model ** 0.5
 
-    def reconstruct(self, x: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows d_model"]:
-        """What the SAE makes of `x`: decoded, and back in the stream's own units."""
-        out = self.decode(self.encode(x)) * self.unit(x)
+    def reconstruct(self, x: Float[Tensor, "*rows d_model"],
+                    acts: FeatureActs | None = None) -> Float[Tensor, "*rows d_model"]:
+        """What the SAE makes of `x`: decoded, and back in the stream's own units. `acts`: its
+        activations, where they are known."""
+        out = self.decode(self.encode(x) if acts is None else acts)
+        if self.per_token is not None:
+            out = out * self.unit(x)
         if self.per_token == "layer_norm":
             out = out + x.to(self.dtype).mean(-1, keepdim=True)
         return out

@@ -2,9 +2,8 @@
 pickle with more in it than tensors, numbers and strings is refused."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
-from pickle import UnpicklingError
 from typing import Any
 from zipfile import BadZipFile
 
@@ -21,7 +20,7 @@ WITH_CFG = ("sae.safetensors", "sae_weights.safetensors")
 _WITHOUT = ("params.safetensors", "params.npz")
 _FINAL = ("final.safetensors", "pruned.safetensors")
 """In a folder `checkpoints`, below the SAE's own."""
-_PICKLES = (".pt", ".pth")
+PICKLES = (".pt", ".pth")
 _OTHERS = ("trainer_state.pt", "optimizer.pt", "scheduler.pt", "training_state.pt")
 BESIDE = ("thresholds.safetensors", "features.safetensors", "norms.json")
 """What save.py adds."""
@@ -34,7 +33,7 @@ def is_weights(path: PurePath) -> bool:
     if path.name in _FINAL:
         return path.parent.name == "checkpoints"
     return path.name in (*WITH_CFG, *_WITHOUT) or (
-        path.suffix in _PICKLES and path.name not in _OTHERS
+        path.suffix in PICKLES and path.name not in _OTHERS
         and not path.name.startswith(("rng_state", "pytorch_model")))
 
 
@@ -53,6 +52,12 @@ def named(files: Iterable[PurePath]) -> dict[str, PurePath]:
     homes = [home_of(file) for file in kept]
     return {str(home if homes.count(home) == 1 else file): file
             for file, home in zip(kept, homes, strict=True)}
+
+
+def listed(saes: Sequence[str]) -> str:
+    """The first ids, and how many more there are."""
+    more = f" and {len(saes) - 20} more" if len(saes) > 20 else ""
+    return (", ".join(saes[:20]) + more) or "none"
 
 
 def wanted_files(sae_id: str, file: PurePath | None) -> list[str]:
@@ -121,7 +126,7 @@ def _first_line(error: Exception) -> str:
 def _pickled(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         body = torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, UnpicklingError, EOFError, ValueError) as error:
+    except Exception as error:  # a damaged file can raise anything
         raise SAEError(f"{file} is damaged, or holds more than tensors, numbers and strings, which "
                        f"is not run: {_first_line(error)}.") from error
     for key in _WRAPPERS:

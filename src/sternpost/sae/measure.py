@@ -44,7 +44,7 @@ def measure_fit(sae: SAE, x: Float[Tensor, "token d_model"]) -> Fit:
     seen = torch.zeros(sae.d_sae, dtype=torch.bool, device=sae.device)
     for rows in x.split(CHUNK):
         acts = sae.encode(rows)
-        lost += float((rows - sae.reconstruct(rows)).double().square().sum())
+        lost += float((rows - sae.reconstruct(rows, acts)).double().square().sum())
         total += float((rows - mean).double().square().sum())
         active += float((acts.values > 0).sum())
         seen[acts.indices[acts.values > 0]] = True

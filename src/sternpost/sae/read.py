@@ -12,10 +12,12 @@ import torch
 from sternpost.errors import HookpointError, SAEError
 from sternpost.sae.autoencoder import SAE, FeatureStats
 from sternpost.sae.files import (
+    PICKLES,
     config_of,
     home_of,
     is_weights,
     json_object,
+    listed,
     load,
     load_tensors,
     named,
@@ -73,7 +75,7 @@ def _file(root: Path, sae_id: str | None) -> Path:
         return place
     saes = _below(place)
     here = {key: file for key, file in saes.items() if Path(home_of(file)) == place}
-    known = [file for file in here.values() if file.suffix != ".pt"] or list(here.values())
+    known = [file for file in here.values() if file.suffix not in PICKLES] or list(here.values())
     if len(known) == 1:
         return known[0]
     if len(saes) == 1:
@@ -99,9 +101,7 @@ def _nothing_there(root: Path, place: Path, saes: Mapping[str, Path]) -> str:
 
 
 def _listing(root: Path) -> str:
-    saes = saes_under(root)
-    more = f" and {len(saes) - 20} more" if len(saes) > 20 else ""
-    return (", ".join(saes[:20]) + more) or "none"
+    return listed(saes_under(root))
 
 
 _HF_OUTPUT = re.compile(r"(?:\w+\.)*layers\.(\d+)\.output")
