@@ -21,6 +21,8 @@ from sternpost.types import Hookpoint
 D, LAYER, NEW, VOCABULARY = 768, 3, 16, 8000
 BATCHES, FEATURES = (1, 8, 32), (1, 8, 64)
 STRENGTH = 1.0
+CLOSE = ("unsteered", "threshold_1", "threshold_8")
+"""Within a few percent of each other: their ratios are taken from three times the rounds."""
 
 
 def llama() -> Any:
@@ -121,6 +123,7 @@ def measure(n: int = 7) -> None:
             except ImportError as error:
                 missing[name] = f"{error}; run benchmarks/peers.sh"
         seconds = alternate(what, n)
+        close = alternate({name: what[name] for name in CLOSE}, 3 * n)
         rows += [{"name": f"{name}, batch {batch}", "unit": "s",
                   "median": sorted(times)[len(times) // 2]} for name, times in seconds.items()]
         rows += [{"name": f"{name}, batch {batch}", "unit": "s", "median": None, "why": why}
@@ -130,6 +133,9 @@ def measure(n: int = 7) -> None:
                  ("splice_32x", "threshold_1_32x"),
                  *(("add", name) for name in ("steering_vectors", "repeng") if name in what)]
         ratios |= {f"{a}/{b}, batch {batch}": ratio(seconds[a], seconds[b]) for a, b in pairs}
+        ratios |= {f"{name}/unsteered, batch {batch}": ratio(close[name], close["unsteered"])
+                   for name in CLOSE[1:]}
     save("engine", n, rows, ratios,
          f"generate, {NEW} new tokens, Llama of {model.num_parameters() / 1e6:.0f}M parameters, "
-         "float32; SAE of 16 (or 32) x d_model features; threshold_K: K features clamped")
+         "float32; SAE of 16 (or 32) x d_model features; threshold_K: K features clamped; the "
+         f"ratios of threshold_1 and threshold_8 to unsteered are of {3 * n} rounds of their own")

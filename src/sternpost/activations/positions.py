@@ -7,6 +7,7 @@ or in chunks. What a template marks comes in as values from `engines/`.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import pairwise
 
 import torch
@@ -41,10 +42,10 @@ class Tokens:
 def select(positions: Positions, tokens: Tokens) -> Bool[Tensor, "row seq"]:
     """The tokens that `positions` names. Raises PositionsError for a name that needs what this
     call does not know."""
-    chosen = torch.zeros_like(tokens.real)
-    for part in positions.parts:
-        chosen |= _part(part, positions, tokens)
-    return chosen & tokens.real
+    if positions.parts == ("all",):
+        return tokens.real
+    chosen = [_part(part, positions, tokens) for part in positions.parts]
+    return reduce(torch.logical_or, chosen) & tokens.real
 
 
 def _part(part: str, positions: Positions, tokens: Tokens) -> Tensor:

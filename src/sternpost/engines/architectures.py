@@ -198,7 +198,8 @@ def check_kept(row: Architecture, rows: Tensor | None, positioned: bool,
     prompt. `rows` [row, column]: the real tokens, None for all; `positioned`: position_ids are
     given; `read`: whether others were read before, how many columns are read now, of how many
     rows."""
-    padded = rows is not None and bool((~rows[:, 0] & rows.any(1)).any())
+    minds = row.padding is not None or row.positions is not None
+    padded = minds and rows is not None and bool((~rows[:, 0] & rows.any(1)).any())
     carried, seq, n_rows = read
     if carried and n_rows > 1 and row.batch is not None:
         raise EditError("This architecture mixes rows that are carried on side by side from their "

@@ -39,6 +39,8 @@ class Table:
     """Whether the slot reads a feature's activation."""
     column: Int[Tensor, " slot"]
     """The feature read; 0 where nothing is."""
+    reader: SAE | None
+    """An SAE of the rows that the slots read, by thresholds; None where no slot reads."""
     D: Float[Tensor, "slot d_model"]
     """What one unit of change writes."""
     scale: Float[Tensor, " slot"]
@@ -54,7 +56,8 @@ class Table:
         """The same table on another device."""
         moved = {name: getattr(self, name).to(device) for name in (
             "reads", "column", "D", "scale", "shift", "low", "high", "rows")}
-        return replace(self, **moved)
+        reader = None if self.reader is None else self.reader.to(device)
+        return replace(self, **moved, reader=reader)
 
 
 def rows_of(edits: Sequence[Any]) -> tuple[tuple[Any, ...], ...] | None:
@@ -89,7 +92,7 @@ def compile_plan(plan: Plan) -> Table:
                 slots[key] = len(slots)
                 edits.append(edit)
         numbers.append(tuple(slots[key] for key in keys))
-    return _table(edits, sae, tuple(numbers))
+    return _table(edits, sae, tuple(numbers), plan.mode)
 
 
 def _plain(edit: Any) -> Any:
@@ -105,7 +108,8 @@ def _key(edit: Edit) -> Any:
     return id(edit) if isinstance(edit, Add) else (type(edit), edit)
 
 
-def _table(edits: Sequence[Edit], sae: SAE, lists: tuple[tuple[int, ...], ...]) -> Table:
+def _table(edits: Sequence[Edit], sae: SAE, lists: tuple[tuple[int, ...], ...],
+           mode: Mode) -> Table:
     rows = torch.zeros(len(lists), len(edits), dtype=torch.bool)
     for number, slots in enumerate(lists):
         rows[number, list(slots)] = True
@@ -116,8 +120,16 @@ def _table(edits: Sequence[Edit], sae: SAE, lists: tuple[tuple[int, ...], ...]) 
     scale, shift, low, high = numbers.T.contiguous()
     reads = torch.tensor([not isinstance(e, Add) for e in edits], dtype=torch.bool)
     column = torch.tensor([0 if f is None else sae.row_of(f) for f in features], dtype=torch.long)
-    return Table(features, reads, column, D.float(), scale, shift, low, high, rows,
+    reader = _reader(sae, column.to(sae.device), mode) if bool(reads.any()) else None
+    return Table(features, reads, column, reader, D.float(), scale, shift, low, high, rows,
                  lists).to(sae.device)
+
+
+def _reader(sae: SAE, column: Tensor, mode: Mode) -> SAE:
+    thresholds = torch.zeros_like(sae.b_enc) if sae.threshold is None or mode == "relu" \
+        else sae.threshold
+    return replace(sae, W_enc=sae.W_enc[column], W_dec=sae.W_dec[column], b_enc=sae.b_enc[column],
+                   threshold=thresholds[column], kind="jumprelu", k=None, stats=None, ids=None)
 
 
 def _numbers(edit: Edit, sae: SAE) -> tuple[float, float, float, float]:

@@ -46,15 +46,13 @@ class Written(NamedTuple):
 def read(h: Float[Tensor, "token d_model"], sae: SAE, table: Table,
          mode: Mode) -> Float[Tensor, "token slot"]:
     """Activations that the slots read from the unedited stream `h`."""
-    if not bool(table.reads.any()):
+    if table.reader is None:
         return h.new_zeros(h.shape[0], len(table.features), dtype=torch.float32)
     if mode == "exact" and sae.kind == "topk":
         acts = sae.encode(h).dense()[:, table.column]
-    elif mode == "relu":
-        acts = sae.pre(h, table.column).relu()
     else:
-        assert sae.threshold is not None
-        acts = activate(sae.pre(h, table.column), sae.threshold[table.column])
+        assert table.reader.threshold is not None
+        acts = activate(table.reader.pre(h), table.reader.threshold)
     return acts.float() * table.reads
 
 

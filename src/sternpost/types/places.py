@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 from sternpost.errors import HookpointError, PositionsError
@@ -69,6 +70,11 @@ _NAMES = ("all", "prompt", "t_inst", "tail", "response", "thinking", "answer")
 _LAST = re.compile(r"last\((\d+)\)")
 
 
+@cache  # asked for at every token
+def _parts(names: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in names.split("+"))
+
+
 @dataclass(frozen=True, slots=True)
 class Positions:
     """Which tokens are written: names joined by `+`, as in `Positions("tail+response")`.
@@ -93,7 +99,7 @@ class Positions:
     @property
     def parts(self) -> tuple[str, ...]:
         """The names, in order."""
-        return tuple(part.strip() for part in self.names.split("+"))
+        return _parts(self.names)
 
     @property
     def last(self) -> int:
