@@ -17,10 +17,10 @@ from sternpost.jobs.inputs import read_inputs
 from sternpost.jobs.plan import RunPlan, plan_of
 from sternpost.jobs.progress import Watch
 from sternpost.jobs.result import Findings, RunResult, write_results
+from sternpost.jobs.sae import obtain_sae
 from sternpost.jobs.settings import RunSettings, settings_from, takes
 from sternpost.jobs.start import baseline, open_bench, run_folder
 from sternpost.jobs.sweep import choose, conditions
-from sternpost.jobs.train import obtain_sae
 from sternpost.types import Engine
 
 

@@ -129,18 +129,18 @@ def test_at_the_first_file_nothing_stays(fake_cli: Any, fake: Any,
 
 def test_in_the_middle_of_training(fake_cli: Any, fake: Any, straight: Any, whole: Any,
                                    comparable: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sternpost.sae.train import TopKTrainer
+    from sternpost.sae.train import Trainer
 
-    want, update = straight(*TRAINED), TopKTrainer.update
+    want, update = straight(*TRAINED), Trainer.update
     steps: list[int] = []
 
-    def stop(self: TopKTrainer, x: Any) -> Any:
+    def stop(self: Trainer, x: Any) -> Any:
         steps.append(self.step)
         if len(steps) in (1, 77):  # at the start, and 25 steps after the checkpoint
             raise KeyboardInterrupt
         return update(self, x)
 
-    monkeypatch.setattr(TopKTrainer, "update", stop)
+    monkeypatch.setattr(Trainer, "update", stop)
     assert until_done(lambda: fake_cli(*words(fake, fake.out, "--resume", *TRAINED)), 130,
                       fake.out, whole) == 2
     assert steps == [0, *range(76), *range(50, 100)]

@@ -7,7 +7,8 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from sternpost.sae.train import TopKTrainer, TrainSettings, moments_of, train
+from sternpost.sae.settings import TrainSettings
+from sternpost.sae.train import Trainer, moments_of, train
 from sternpost.types import Hookpoint
 
 DATA = torch.randn(640, 8, generator=torch.Generator().manual_seed(2)) * 3 + 1
@@ -17,7 +18,7 @@ MOMENTS = moments_of(DATA)
 
 def fresh(**settings):
     how = {"d_sae": 24, "k": 2, "steps": STEPS, "batch": 32, "lr": 1e-2, "dead_after": 3}
-    return TopKTrainer(TrainSettings(**how | settings), *MOMENTS)
+    return Trainer(TrainSettings(**how | settings), *MOMENTS)
 
 
 def batch(step):

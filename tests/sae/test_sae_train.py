@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from sternpost.sae import measure_fit
-from sternpost.sae.train import TopKTrainer, TrainSettings, moments_of, tokens_needed, train
+from sternpost.sae.settings import TrainSettings
+from sternpost.sae.train import Trainer, moments_of, tokens_needed, train
 from sternpost.types import Hookpoint
 
 
@@ -26,49 +27,7 @@ def batches_of(data, size=128):
 
 def trainer_on(data, **settings):
     how = {"d_sae": 48, "k": 3, "steps": 60, "batch": 128, "lr": 3e-3, **settings}
-    return TopKTrainer(TrainSettings(**how), *moments_of(data))
-
-
-def dense_loss(x, W_enc, W_dec, b_enc, k, dead, aux_weight):
-    """The loss in plain dense tensors: masks in the place of gathers."""
-    def kept(pre, k):
-        mask = torch.zeros_like(pre).scatter(1, pre.argsort(1, descending=True)[:, :k], 1.0)
-        return pre.clamp(min=0) * mask
-
-    pre = (W_enc @ x.T).T + b_enc
-    error = x - kept(pre, k) @ W_dec
-    loss = (error ** 2).sum() / (x ** 2).sum()
-    if dead.any():
-        half = x.shape[1] // 2
-        k_aux = min(half, int(dead.sum()))
-        e = error.detach()
-        e_hat = kept(pre[:, dead], k_aux) @ W_dec[dead]
-        loss = loss + aux_weight * k_aux / half * ((e - e_hat) ** 2).sum() / (e ** 2).sum()
-    return loss
-
-
-@pytest.mark.parametrize("dead", [0, 1, 3, 17])
-def test_gradients_are_those_of_the_dense_loss(dead):
-    x = sparse_data(40, d_model=8)
-    trainer = trainer_on(x, d_sae=20, k=3, aux_weight=0.5, dead_after=5)
-    with torch.no_grad():
-        trainer.W_dec.mul_(torch.linspace(0.5, 2, 20)[:, None])
-        trainer.b_enc.copy_(torch.linspace(-0.5, 0.5, 20))
-    trainer.idle[torch.randperm(20, generator=torch.Generator().manual_seed(1))[:dead]] = 5
-    asleep = trainer.idle >= 5
-    x = (x - trainer.mean) / trainer.scale
-    loss, fvu = trainer._loss(x)
-    loss.backward()
-    copies = [p.detach().clone().requires_grad_() for p in
-              (trainer.W_enc, trainer.W_dec, trainer.b_enc)]
-    want = dense_loss(x, *copies, 3, asleep, 0.5)
-    alone = dense_loss(x, *copies, 3, torch.zeros(20) > 0, 0)
-    assert loss.item() == pytest.approx(want.item(), rel=1e-5)
-    assert fvu == pytest.approx(alone.item(), rel=1e-5)
-    for mine, parameter in zip((trainer.W_enc, trainer.W_dec, trainer.b_enc), copies, strict=True):
-        gradient, = torch.autograd.grad(want, parameter, retain_graph=True)
-        assert gradient.abs().max() > 1e-4
-        assert torch.allclose(mine.grad, gradient, atol=1e-6)
+    return Trainer(TrainSettings(**how), *moments_of(data))
 
 
 def test_idle_counts_the_steps_since_a_feature_was_active():
@@ -77,7 +36,7 @@ def test_idle_counts_the_steps_since_a_feature_was_active():
     with torch.no_grad():
         trainer.b_enc[7] = -100
     for step in range(3):
-        trainer._loss((batches_of(x, 128)(step) - trainer.mean) / trainer.scale)
+        trainer.update(batches_of(x, 128)(step))
     assert trainer.idle[7] == 3
     assert trainer.idle.min() == 0
 

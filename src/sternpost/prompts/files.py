@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sternpost.errors import InputError, LeakageError, PromptFileError
 from sternpost.prompts.rows import KINDS, PROMPT_COLUMNS, labelled
-from sternpost.prompts.tables import Table, read_table
+from sternpost.prompts.tables import read_table
 from sternpost.types import Kind, LabelledPrompt
 
 
@@ -32,9 +32,9 @@ def read_prompts(spec: str | Path, kind: Kind) -> PromptFile:
     """
     if kind not in KINDS:
         raise InputError(f"A prompt is of kind {', '.join(KINDS)}; got {kind!r}.")
-    path, named = _parts(str(spec))
+    path, named = parts_of(str(spec))
     table = read_table(path)
-    column = _column(table, named, kind)
+    column = column_of(path, table.columns, named, kind)
     with_messages = named in (None, "messages")
     rows = [labelled(path, row, column, kind, with_messages) for row in table.rows]
     warnings: list[str] = []
@@ -48,7 +48,8 @@ def read_prompts(spec: str | Path, kind: Kind) -> PromptFile:
     return PromptFile(prompts, column, path, table.sha256, dropped, tuple(warnings))
 
 
-def _parts(spec: str) -> tuple[str, str | None]:
+def parts_of(spec: str) -> tuple[str, str | None]:
+    """The path and the column that `PATH#COLUMN` names."""
     path, mark, column = spec.rpartition("#")
     if not mark or (not spec.startswith("hf:") and Path(spec).is_file()):
         return spec, None
@@ -58,18 +59,19 @@ def _parts(spec: str) -> tuple[str, str | None]:
     return path, column.strip()
 
 
-def _column(table: Table, named: str | None, kind: Kind) -> str:
-    got = f"its columns are {', '.join(table.columns)}"
+def column_of(path: str, columns: Sequence[str], named: str | None, kind: Kind) -> str:
+    """The column to read: the one named, else the first known one. Raises PromptFileError."""
+    got = f"its columns are {', '.join(columns)}"
     if named is not None:
-        if named not in table.columns:
-            raise PromptFileError(f"{table.path} has no column {named!r}; {got}. Type "
-                                  f"{table.path}#COLUMN with one of them.")
+        if named not in columns:
+            raise PromptFileError(f"{path} has no column {named!r}; {got}. Type "
+                                  f"{path}#COLUMN with one of them.")
         return named
     tried = (*(["text"] if kind == "corpus" else []), *PROMPT_COLUMNS, "messages")
-    if found := next((name for name in tried if name in table.columns), None):
+    if found := next((name for name in tried if name in columns), None):
         return found
-    raise PromptFileError(f"{table.path} has no prompt column; {got}; tried: {', '.join(tried)}. "
-                          f"Type {table.path}#COLUMN with the one that holds the prompts.")
+    raise PromptFileError(f"{path} has no prompt column; {got}; tried: {', '.join(tried)}. "
+                          f"Type {path}#COLUMN with the one that holds the prompts.")
 
 
 def _all_or_no_split(path: str, rows: list[LabelledPrompt],

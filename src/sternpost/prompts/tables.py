@@ -150,6 +150,14 @@ def _parquet(path: str, sha256: str) -> Table:
 
 
 def _hub(spec: str) -> Table:
+    found = [dict(row) for row in hub_rows(spec)]
+    sha256 = sha256_text(json.dumps(found, sort_keys=True, default=str))
+    columns = tuple(found[0]) if found else ()
+    return _not_empty(Table(spec, sha256, columns, _numbered(found)))
+
+
+def hub_rows(spec: str) -> Any:
+    """The rows of a split of a Hub data set, read when they are asked for."""
     match = _HUB.fullmatch(spec)
     if match is None:
         raise PromptFileError(f"{spec!r} names no split of a Hub data set. Type "
@@ -160,19 +168,21 @@ def _hub(spec: str) -> Table:
         raise MissingExtra(f"The Hub data set {spec}", "datasets") from error
     name, config, split = match["name"], match["config"], match["split"]
     try:
-        found = [dict(row) for row in datasets.load_dataset(name, config, split=split)]
+        return datasets.load_dataset(name, config, split=split)
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         raise PromptFileError(
             f"Data set {name!r}, configuration {config!r}, split {split!r} cannot be loaded: "
             f"{error} Type hf:org/name[:config]/split; a local folder does in place of org/name, "
             "and HF_ENDPOINT and HF_HUB_OFFLINE are obeyed.") from error
-    sha256 = sha256_text(json.dumps(found, sort_keys=True, default=str))
-    columns = tuple(found[0]) if found else ()
-    return _not_empty(Table(spec, sha256, columns, _numbered(found)))
 
 
 def _numbered(rows: Iterable[Mapping[str, Any]]) -> tuple[Row, ...]:
-    return tuple(_row(f"row {i}", cells) for i, cells in enumerate(rows, start=1))
+    return tuple(numbered_row(i, cells) for i, cells in enumerate(rows))
+
+
+def numbered_row(at: int, cells: Mapping[str, Any]) -> Row:
+    """The row at place `at`, from 0."""
+    return _row(f"row {at + 1}", cells)
 
 
 def _row(where: str, cells: Mapping[str, Any]) -> Row:

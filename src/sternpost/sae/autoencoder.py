@@ -89,6 +89,9 @@ class SAE:
     ids: tuple[int, ...] | None = None
     """Where these are only some rows of a larger SAE: the feature that each row is there. Such rows
     are read by their thresholds; `encode` and `decode` need the whole SAE."""
+    prefixes: tuple[int, ...] | None = None
+    """Of a Matryoshka SAE: the features below each of these reconstruct the stream by themselves;
+    the last is d_sae."""
 
     def __post_init__(self) -> None:
         if self.W_enc.dim() != 2:

@@ -54,6 +54,18 @@ class Found:
             return self.tensors[key].float().reshape(1).expand(d_sae).contiguous()
         return self.tensor(key, d_sae)
 
+    def prefixes(self, d_sae: int) -> tuple[int, ...] | None:
+        """Of a Matryoshka SAE: ours says where each prefix ends, dictionary_learning its size."""
+        ends = self.cfg.get("prefixes")
+        if "group_sizes" in self.tensors:
+            ends = self.tensors["group_sizes"].flatten().cumsum(0).tolist()
+        if ends is None:
+            return None
+        if not isinstance(ends, list) or [*ends, d_sae] != sorted({0, *ends, d_sae})[1:] + [d_sae]:
+            raise SAEError(f"{self.name}: Matryoshka prefixes are {ends!r}; they should rise to "
+                           f"its number of features, {d_sae}.")
+        return tuple(int(end) for end in ends)
+
 
 Rule = Callable[[Found, Parts], Parts]
 """What else an SAE is, from its four tensors: its sparsifier, and what is to be folded."""

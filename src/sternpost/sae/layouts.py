@@ -53,7 +53,8 @@ class Layout:
         parts: Parts = {**rows, "b_dec": found.tensor(self.b_dec, d_model),
                         "b_enc": torch.zeros(d_sae, dtype=matrix.dtype) if self.b_enc is None
                         else found.tensor(self.b_enc, d_sae, because=because),
-                        "subtract_b_dec": self.subtract, "name": found.name, "hookpoint": at}
+                        "subtract_b_dec": self.subtract, "name": found.name, "hookpoint": at,
+                        "prefixes": found.prefixes(d_sae)}
         return SAE(**(parts | self.rule(found, parts)))
 
 

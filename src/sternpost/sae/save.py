@@ -61,7 +61,11 @@ def _sparsify(sae: SAE) -> dict[str, Any]:
     return {"activation": "topk", "expansion_factor": max(sae.d_sae // sae.d_model, 1),
             "normalize_decoder": True, "num_latents": sae.d_sae, "k": sae.k, "multi_topk": False,
             "skip_connection": False, "transcode": False, "d_in": sae.d_model,
-            "hookpoint": str(sae.hookpoint)}
+            "hookpoint": str(sae.hookpoint), **_prefixes(sae)}
+
+
+def _prefixes(sae: SAE) -> dict[str, Any]:
+    return {} if sae.prefixes is None else {"prefixes": list(sae.prefixes)}
 
 
 def _saelens(sae: SAE) -> dict[str, Any]:
@@ -74,4 +78,5 @@ def _saelens(sae: SAE) -> dict[str, Any]:
             "dtype": str(sae.dtype).removeprefix("torch."), "device": "cpu",
             "apply_b_dec_to_input": sae.subtract_b_dec,
             "normalize_activations": sae.per_token or "none", "reshape_activations": "none",
-            **kind, "metadata": metadata, "centred": sae.centred}
+            **kind, "metadata": metadata, "centred": sae.centred,
+            **_prefixes(sae)}

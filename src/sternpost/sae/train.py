@@ -1,18 +1,17 @@
-"""Training a TopK SAE, with dead features revived and exact resume.
+"""Training an SAE, step by step.
 
-    x'   = (x - mean) / scale                   mean and scale of the data; b_dec is the mean
-    loss = |x' - x_hat'|^2 / |x'|^2 + alpha * share * |e - e_hat|^2 / |e|^2
-    e    = x' - x_hat', e_hat = its reconstruction by the k_aux best features among the dead,
-           k_aux = min(d / 2, dead features), share = k_aux / (d / 2)
+    x'   = (x - mean) / scale         the data's mean and scale; b_dec is the mean
+    loss = prefix + multi + aux + fewness                                      losses.py
 
-Decoder rows have unit norm after every step; the gradient along a row is taken out first. When
-training ends the scale is folded into `b_enc`, so that activations are in the data's own units.
-AuxK: arXiv 2406.04093, appendix A.2.
+Gradients are written by hand (sparse.py), so a step makes no matrix [token, d_sae] but the one it
+chooses from, block by block (choose.py). Decoder rows have unit norm after every step; the gradient
+along a row is taken out first. When training ends the scale is folded into the weights, so that
+activations are in the data's own units.
 """
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -22,103 +21,147 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from sternpost.files import canonical_json, write_tensors
-from sternpost.sae import topk
 from sternpost.sae.autoencoder import SAE
+from sternpost.sae.choose import Encoder, best, over, top, top_of_batch
+from sternpost.sae.losses import (
+    WINDOW,
+    Chosen,
+    Term,
+    joined,
+    prefix_term,
+    single_term,
+    threshold_gradient,
+)
+from sternpost.sae.settings import Progress, TrainSettings
+from sternpost.sae.sparse import Entries, gradients
 from sternpost.types import Hookpoint
 
 Batches = Callable[[int], Float[Tensor, "token d_model"]]
 """The batch of a step: the same one for the same step, however often it is asked for."""
+Sum = Callable[[Tensor], Tensor]
+"""A tensor's sum over all processes that train together, each on its share of the batch."""
+CHECKPOINT = "checkpoint.safetensors"
+KEPT = 0.9
+"""BatchTopK: how much of the threshold so far is kept at every step."""
+
+FASTER = 5.0
+"""JumpReLU: learning rate of the thresholds' logarithms over that of the weights, which grow."""
 
 
-@dataclass(frozen=True)
-class TrainSettings:
-    """How an SAE is trained."""
-
-    d_sae: int
-    """Number of features."""
-    k: int
-    """Active features a token."""
-    steps: int
-    """Optimiser steps."""
-    batch: int = 1024
-    """Tokens a step."""
-    lr: float = 1e-3
-    """Peak learning rate of Adam; linear warm-up over 5 % of the steps, linear decay over the
-    last 30 %."""
-    aux_weight: float = 1 / 32
-    """Weight of the dead features' loss (alpha)."""
-    dead_after: int = 50
-    """Steps without being active after which a feature is dead."""
-    seed: int = 0
-    """Seed of the initial weights."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where training stands."""
-
-    step: int
-    fvu: float
-    """Of the last batch."""
-    dead_fraction: float
-    """Share of features that are dead now."""
-
-
-class TopKTrainer:
+class Trainer:
     """Weights, optimiser and counters of one training run."""
 
-    def __init__(self, settings: TrainSettings, mean: Float[Tensor, " d_model"],
-                 scale: float) -> None:
-        self.settings, self.mean, self.scale = settings, mean.float(), scale
+    def __init__(self, settings: TrainSettings, mean: Float[Tensor, " d_model"], scale: float,
+                 add_up: Sum = lambda x: x) -> None:
+        self.settings, self.mean, self.scale, self.add_up = settings, mean, scale, add_up
         self.step = 0
         self.history: list[tuple[int, float]] = []
         """(tokens, held-out FVU), as far as the caller measured it; part of a checkpoint."""
         generator = torch.Generator().manual_seed(settings.seed)
         rows = torch.randn(settings.d_sae, len(mean), generator=generator)
-        rows = (rows / rows.norm(dim=-1, keepdim=True)).to(mean.device)
-        self.W_enc = rows.clone().requires_grad_()
-        self.W_dec = rows.clone().requires_grad_()
-        self.b_enc = torch.zeros(settings.d_sae, device=mean.device).requires_grad_()
+        rows = (rows / rows.norm(dim=-1, keepdim=True)).to(mean)
+        self.W_enc, self.W_dec = rows.clone(), rows.clone()
+        self.b_enc = mean.new_zeros(settings.d_sae)
+        self.log_threshold = torch.zeros_like(self.b_enc)
+        """Learned by JumpReLU; BatchTopK keeps one for all features."""
         self.idle = torch.zeros(settings.d_sae, dtype=torch.long, device=mean.device)
-        self.optimizer = torch.optim.Adam([self.W_enc, self.W_dec, self.b_enc], lr=settings.lr,
-                                          betas=(0.9, 0.999), fused=True)
+        """Steps since each feature was active."""
+        groups = [{"params": [tensor], "times": FASTER if name == "log_threshold" else 1.0}
+                  for name, tensor in self.learned.items()]
+        self.optimizer = torch.optim.Adam(groups, lr=settings.lr, betas=(0.9, 0.999), fused=True)
 
+    @property
+    def learned(self) -> dict[str, Tensor]:
+        """The optimiser's tensors, by name, in its order."""
+        names = ["W_enc", "W_dec", "b_enc"]
+        names += ["log_threshold"] if self.settings.kind == "jumprelu" else []
+        return {name: getattr(self, name) for name in names}
+
+    @torch.no_grad()
     def update(self, x: Float[Tensor, "token d_model"]) -> Progress:
-        """One optimiser step on the residuals `x`."""
+        """One optimiser step on the residuals `x`: this process's share of the batch."""
         x = (x.to(self.mean) - self.mean) / self.scale
-        loss, fvu = self._loss(x)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        chosen = self.choose(x)
+        terms = self.terms(x, chosen)
+        self.differentiate(x, chosen, terms)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.lr * self._warmth()
+            group["lr"] = self.settings.lr * group["times"] * self._warmth()
         self._keep_rows_unit(self.optimizer.step)
+        self._count(chosen.entries)
         self.step += 1
-        return Progress(self.step, fvu, float(self._dead().float().mean()))
+        sums = self.add_up(torch.stack([
+            terms[0].lost, x.square().sum(), (chosen.entries.value > 0).sum(),
+            x.new_tensor(len(x)), *(term.loss for term in terms)]))
+        lost, variance, active, tokens, *losses = sums.tolist()
+        return Progress(self.step, lost / max(variance, 1e-30),
+                        float(self._dead().float().mean()), active / tokens, sum(losses))
 
-    def _loss(self, x: Tensor) -> tuple[Tensor, float]:
-        pre = x @ self.W_enc.T + self.b_enc
-        values, indices = topk.sparsify(pre, self.settings.k)
-        error = x - self._decode(values, indices)
-        variance = x.square().sum()
-        lost = error.square().sum()
-        loss = lost / variance
+    # ---- one step ------------------------------------------------------------------------
+
+    def choose(self, x: Float[Tensor, "token d_model"]) -> Chosen:
+        """What is active on the tokens `x`."""
+        how = self.settings
+        encoder = Encoder(self.W_enc, self.b_enc, how.bf16)
+        if how.kind == "batchtopk":
+            entries = top_of_batch(x, encoder, how.k)
+            self._keep_threshold(entries.value.min())
+            return Chosen(entries)
+        if how.kind == "jumprelu":
+            if self.step == 0:
+                self._keep_threshold(top_of_batch(x, encoder, how.k).value.min())
+            least = (self.log_threshold - WINDOW / 2).exp()
+            return Chosen.over(over(x, encoder, least), self.log_threshold)
+        if not how.multi_weight:
+            return Chosen(Entries.of(*top(x, encoder, how.k)))
+        wide = top(x, encoder, min(4 * how.k, how.d_sae))
+        return Chosen(Entries.of(*best(wide, how.k)), Entries.of(*wide))
+
+    def terms(self, x: Float[Tensor, "token d_model"], chosen: Chosen) -> list[Term]:
+        """The terms of the loss that reconstruct."""
+        variance = self.add_up(x.square().sum())
+        terms = [prefix_term(x, chosen.entries, self.W_dec, self.settings.ends, variance)]
+        if chosen.wide is not None:
+            weight = self.settings.multi_weight / variance
+            terms.append(single_term(x, chosen.wide, self.W_dec, weight))
         dead = self._dead()
-        if dead.any():
-            loss = loss + self.settings.aux_weight * self._aux_loss(pre, error.detach(), dead)
+        if self.settings.aux_weight and bool(dead.any()):
+            terms.append(self._aux(x, terms[0].error, dead.nonzero()[:, 0]))
+        return terms
+
+    def _aux(self, x: Tensor, error: Tensor, dead: Tensor) -> Term:
+        half = max(error.shape[-1] // 2, 1)
+        k_aux = min(half, len(dead))
+        values, at = top(x, Encoder(self.W_enc[dead], self.b_enc[dead]), k_aux)
+        lost = self.add_up(error.square().sum()).clamp(min=1e-12)
+        weight = self.settings.aux_weight * (k_aux / half) / lost
+        return single_term(error, Entries.of(values, dead[at]), self.W_dec, weight)
+
+    def differentiate(self, x: Float[Tensor, "token d_model"], chosen: Chosen,
+                      terms: list[Term]) -> None:
+        """Puts the gradients of all terms, summed over processes, where the optimiser looks."""
+        entries, g, row = joined(terms)
+        grad = gradients(entries, g, row, x, self.W_dec)
+        found = {"W_enc": grad.W_enc, "W_dec": grad.W_dec, "b_enc": grad.b_enc}
+        if chosen.near is not None:
+            tokens, active = self.add_up(x.new_tensor([len(x), (chosen.entries.value > 0).sum()]))
+            slope = self.settings.fewness * 2 * (active / tokens / self.settings.k - 1)
+            found["log_threshold"] = threshold_gradient(
+                chosen, grad.value[:len(chosen.entries.value)], self.log_threshold,
+                slope / self.settings.k / tokens)
+        for name, tensor in self.learned.items():
+            tensor.grad = self.add_up(found[name])
+
+    def _keep_threshold(self, least: Tensor) -> None:
+        ones = self.add_up(torch.ones_like(least))
+        least = (self.add_up(least) / ones).clamp(min=1e-6)
+        kept = KEPT if self.step else 0.0
+        self.log_threshold.copy_((kept * self.log_threshold.exp() + (1 - kept) * least).log())
+
+    def _count(self, entries: Entries) -> None:
+        fired = torch.zeros_like(self.b_enc)
+        fired[entries.feature[entries.value > 0]] = 1
         self.idle += 1
-        self.idle[indices[values > 0]] = 0
-        return loss, float(lost.detach() / variance)
-
-    def _aux_loss(self, pre: Tensor, error: Tensor, dead: Tensor) -> Tensor:
-        k_aux = min(error.shape[-1] // 2, int(dead.sum()))
-        share = k_aux / max(error.shape[-1] // 2, 1)  # few dead features explain little
-        values, indices = topk.sparsify(pre.masked_fill(~dead, -torch.inf), max(k_aux, 1))
-        missed = (error - self._decode(values, indices)).square().sum()
-        return share * missed / error.square().sum().clamp(min=1e-12)
-
-    def _decode(self, values: Tensor, indices: Tensor) -> Tensor:
-        return torch.nn.functional.embedding_bag(indices, self.W_dec, mode="sum",
-                                                 per_sample_weights=values)
+        self.idle[self.add_up(fired) > 0] = 0
 
     def _dead(self) -> Tensor:
         return self.idle >= self.settings.dead_after
@@ -128,43 +171,46 @@ class TopKTrainer:
         return min((self.step + 1) / max(0.05 * total, 1), (total - self.step) / (0.3 * total), 1.0)
 
     def _keep_rows_unit(self, step: Callable[[], object]) -> None:
-        with torch.no_grad():
-            gradient, rows = self.W_dec.grad, self.W_dec
-            assert gradient is not None
-            gradient -= (gradient * rows).sum(-1, keepdim=True) * rows
-            step()
-            rows /= rows.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+        gradient, rows = self.W_dec.grad, self.W_dec
+        assert gradient is not None
+        along = torch.linalg.vecdot(gradient, rows)
+        gradient.addcmul_(rows, along[:, None], value=-1)
+        step()
+        rows /= rows.norm(dim=-1, keepdim=True).clamp(min=1e-12)
+
+    # ---- what comes of it ----------------------------------------------------------------
 
     def sae(self, hookpoint: Hookpoint) -> SAE:
         """The SAE as it stands, in the data's own units."""
-        return SAE(W_enc=self.W_enc.detach().clone(), W_dec=self.W_dec.detach().clone(),
-                   b_enc=self.b_enc.detach() * self.scale, b_dec=self.mean.clone(),
-                   hookpoint=hookpoint, k=self.settings.k)
-
-    # ---- checkpoints ---------------------------------------------------------------------
+        how = self.settings
+        threshold = None if how.kind == "topk" else self.log_threshold.exp() * self.scale
+        return SAE(W_enc=self.W_enc.clone(), W_dec=self.W_dec.clone(),
+                   b_enc=self.b_enc * self.scale, b_dec=self.mean.clone(),
+                   hookpoint=hookpoint, kind="topk" if how.kind == "topk" else "jumprelu",
+                   k=how.k if how.kind == "topk" else None, threshold=threshold,
+                   prefixes=how.ends if how.prefixes else None)
 
     def save(self, folder: Path) -> None:
         """Everything that the next step depends on, into one file, whole or not at all."""
-        state = {"W_enc": self.W_enc, "W_dec": self.W_dec, "b_enc": self.b_enc,
-                 "mean": self.mean, "idle": self.idle,
+        state = {**self.learned, "mean": self.mean, "idle": self.idle,
+                 "log_threshold": self.log_threshold,
                  "scale": torch.tensor(self.scale, dtype=torch.float64)}
         for index, moments in self.optimizer.state_dict()["state"].items():
             state |= {f"adam.{index}.{key}": torch.as_tensor(value)
                       for key, value in moments.items()}
-        write_tensors(folder / "checkpoint.safetensors", state,
-                      {"step": str(self.step), "history": json.dumps(self.history),
-                       "settings": canonical_json(asdict(self.settings))})
+        write_tensors(folder / CHECKPOINT, state, {
+            "step": str(self.step), "history": json.dumps(self.history),
+            "settings": canonical_json(asdict(self.settings))})
 
     def load(self, folder: Path) -> bool:
         """Continues from a checkpoint of the same settings; False where there is none."""
-        file = folder / "checkpoint.safetensors"
+        file = folder / CHECKPOINT
         note = _metadata(file) if file.is_file() else {}
         if note.get("settings") != canonical_json(asdict(self.settings)):
             return False
         state = load_file(file, device=str(self.mean.device))
-        with torch.no_grad():
-            for name in ("W_enc", "W_dec", "b_enc"):
-                getattr(self, name).copy_(state[name])
+        for name, tensor in (self.learned | {"log_threshold": self.log_threshold}).items():
+            tensor.copy_(state[name])
         self.mean, self.idle = state["mean"], state["idle"]
         self.scale, self.step = float(state["scale"]), int(note["step"])
         self.history = [(tokens, fvu) for tokens, fvu in json.loads(note["history"])]
@@ -183,7 +229,7 @@ def _metadata(file: Path) -> dict[str, str]:
         return opened.metadata() or {}
 
 
-def train(trainer: TopKTrainer, batches: Batches, checkpoints: Path | None = None,
+def train(trainer: Trainer, batches: Batches, checkpoints: Path | None = None,
           every: int = 200) -> Iterator[Progress]:
     """Trains to the last step, yielding after each; first continues from what `checkpoints` has.
 

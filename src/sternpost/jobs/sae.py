@@ -13,7 +13,8 @@ from sternpost.jobs.bench import Bench
 from sternpost.jobs.inputs import Inputs
 from sternpost.jobs.settings import RunSettings
 from sternpost.sae import SAE, calibrate, measure_agreement, measure_fit, read_sae, save_sae
-from sternpost.sae.train import TopKTrainer, TrainSettings, moments_of, tokens_needed, train
+from sternpost.sae.settings import TrainSettings
+from sternpost.sae.train import Trainer, moments_of, tokens_needed, train
 from sternpost.types import Completion, LabelledPrompt, Transcript
 
 HELD_OUT = 10
@@ -119,10 +120,10 @@ def _up_to(rows: Iterator[Tensor], tokens: int) -> Iterator[Tensor]:
 
 
 def _train(bench: Bench, inputs: Inputs, seed: int, shards: Shards,
-           unseen: Tensor) -> TopKTrainer:
+           unseen: Tensor) -> Trainer:
     how = TrainSettings(inputs.d_sae, inputs.k, _steps(inputs), _batch(inputs),
                         lr=1e-3 * (4096 / inputs.d_sae) ** 0.5, seed=seed)
-    trainer = TopKTrainer(how, *moments_of(shards.sample(SAMPLE).to(_device(bench))))
+    trainer = Trainer(how, *moments_of(shards.sample(SAMPLE).to(_device(bench))))
     steps = train(trainer, lambda step: shards.batch(step, how.batch, seed),
                   bench.folder.stages / "training", every=max(50, how.steps // 10))
     for progress in bench.watch.bar(steps, how.steps, "training the SAE"):
