@@ -28,8 +28,8 @@ from sternpost.engines.steering import Run
 from sternpost.files import write_text
 from sternpost.jobs.chat import Conversation, Turn
 from sternpost.jobs.doctor import Check, Checkup
+from sternpost.jobs.dry_run import RunPlan
 from sternpost.jobs.pack import Pack
-from sternpost.jobs.plan import RunPlan
 from sternpost.jobs.result import RunResult
 from sternpost.jobs.sae_list import PublicSAE, PublicSAEs
 from sternpost.jobs.settings import RunSettings

@@ -15,9 +15,12 @@ if TYPE_CHECKING:
     from sternpost.errors import SternpostError as SternpostError
     from sternpost.jobs.chat import chat as chat
     from sternpost.jobs.doctor import doctor as doctor
+    from sternpost.jobs.harvest import harvest as harvest
     from sternpost.jobs.load import load_sae as load_sae
     from sternpost.jobs.pack import load_pack as load_pack
+    from sternpost.jobs.plan import plan as plan
     from sternpost.jobs.sae_list import sae_list as sae_list
+    from sternpost.jobs.train import train as train
     from sternpost.pipeline import demo as demo
     from sternpost.pipeline import run as run
     from sternpost.types import Ablate as Ablate
@@ -39,15 +42,16 @@ _HOME = {
     "FakeEngine": "engines.fake", "Floor": "types", "Hookpoint": "types",
     "MahalanobisCap": "types", "NormCap": "types", "Plan": "types",
     "Positions": "types", "Scale": "types", "SternpostError": "errors", "chat": "jobs.chat",
-    "demo": "pipeline", "doctor": "jobs.doctor", "load_model": "jobs.load",
-    "load_pack": "jobs.pack", "load_sae": "jobs.load", "run": "pipeline",
-    "sae_list": "jobs.sae_list", "steer": "engines.steer",
+    "demo": "pipeline", "doctor": "jobs.doctor", "harvest": "jobs.harvest",
+    "load_model": "jobs.load", "load_pack": "jobs.pack", "load_sae": "jobs.load",
+    "plan": "jobs.plan", "run": "pipeline", "sae_list": "jobs.sae_list", "steer": "engines.steer",
+    "train": "jobs.train",
 }
 
 __all__ = ["Ablate", "Add", "Ceiling", "Clamp", "FakeEngine", "Floor", "Hookpoint",
            "MahalanobisCap", "NormCap", "Plan", "Positions", "Scale", "SternpostError", "chat",
-           "demo", "doctor", "load_model", "load_pack", "load_sae", "run", "sae_list",
-           "steer"]
+           "demo", "doctor", "harvest", "load_model", "load_pack", "load_sae", "plan", "run",
+           "sae_list", "steer", "train"]
 
 
 def __getattr__(name: str) -> Any:

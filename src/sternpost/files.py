@@ -75,6 +75,17 @@ def write_jsonl(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
     _write(Path(path), write)
 
 
+def append_jsonl(path: str | Path, row: Mapping[str, Any]) -> None:
+    """One more JSON object at the end of `path`."""
+    line = json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
+    make_folder(Path(path).parent)
+    try:
+        with Path(path).open("ab", buffering=0) as file:
+            file.write(line.encode())  # one call: a reader sees all of the line or none
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
 def write_tensors(path: str | Path, tensors: Mapping[str, Any],
                   metadata: dict[str, str] | None = None) -> None:
     """Named tensors as safetensors at `path`, whole or not at all."""

@@ -11,10 +11,10 @@ from dataclasses import replace
 from typing import Any
 
 from sternpost.jobs.demo import demo_settings
+from sternpost.jobs.dry_run import RunPlan, plan_of
 from sternpost.jobs.find import candidates, grid, refusals
 from sternpost.jobs.gate import fit_gate
 from sternpost.jobs.inputs import read_inputs
-from sternpost.jobs.plan import RunPlan, plan_of
 from sternpost.jobs.progress import Watch
 from sternpost.jobs.result import Findings, RunResult, write_results
 from sternpost.jobs.sae import obtain_sae

@@ -70,9 +70,20 @@ def write_shards(folder: Path, rows: Iterable[Float[Tensor, "_ d_model"]]) -> Sh
     files: list[str] = []
     tokens = 0
     for block in _blocks(rows):
-        files.append(f"shard-{len(files):05d}.safetensors")
+        files.append(shard_name(len(files)))
         write_tensors(folder / files[-1], {"values": block})
         tokens += len(block)
+    return finish_shards(folder, tokens)
+
+
+def shard_name(number: int) -> str:
+    """The file of one shard."""
+    return f"shard-{number:05d}.safetensors"
+
+
+def finish_shards(folder: Path, tokens: int) -> Shards:
+    """Notes that the shards of so many tokens are all there."""
+    files = [shard_name(number) for number in range(-(-tokens // SHARD))]
     write_json(folder / "shards.json", {"tokens": tokens, "files": files})
     _shuffled.cache_clear()
     return Shards(folder, tokens, tuple(files))

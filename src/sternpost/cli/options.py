@@ -2,11 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
-MANY = ("--archetype", "--feature", "--clamp")
+from sternpost.jobs.settings import read_recipe, settings_from
+
+S = TypeVar("S")
+
+MANY = ("--archetype", "--feature", "--clamp", "--layers", "--corpus", "--prefixes")
 """Options that take one or more words, or may be repeated."""
 
 
@@ -46,18 +50,36 @@ def _option(spec: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     default = None if spec.default is MISSING else spec.default
     if isinstance(default, bool):
         return click.option(name, spec.name, is_flag=True, default=None, help=text)
-    shown = f"  [default: {default}]" if isinstance(default, str | int) else ""
+    shown = f"  [default: {default:g}]" if isinstance(default, float) else \
+        f"  [default: {default}]" if isinstance(default, str | int) else ""
     if many is not None:
         return click.option(name, spec.name, multiple=True, metavar=_meta(many), help=text)
     if spec.metadata["choices"]:
         return click.option(name, spec.name, type=click.Choice(spec.metadata["choices"]),
                             default=None, help=text + shown)
-    kind = int if "int" in str(spec.type) else str
+    kind = next((one for one in (int, float) if one.__name__ in str(spec.type)), str)
     return click.option(name, spec.name, type=kind, default=None, help=text + shown)
 
 
 def _meta(many: type) -> str:
     return {int: "F ...", float: "a,b,c", str: "TEXT ..."}[many]
+
+
+def from_recipe(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A verb that takes a TOML recipe, `--set` changes to it, and options that win over both."""
+    function = click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")(function)
+    function = click.option("--set", "changes", multiple=True, metavar="key=value",
+                            help="Change a setting of the recipe.")(function)
+    return click.argument("recipe", required=False)(function)
+
+
+def settings_of(settings: type[S], verb: str, recipe: str | None, changes: Sequence[str],
+                options: dict[str, Any]) -> S:
+    """What was asked for on such a verb's line."""
+    known = read_recipe(recipe, changes) if recipe else {}
+    if changes and not recipe:
+        raise click.UsageError("--set changes a recipe; give RECIPE.toml, or plain options.")
+    return settings_from(settings, {**known, **given(settings, options)}, recipe or verb)
 
 
 def given(settings: type, options: dict[str, Any]) -> dict[str, Any]:

@@ -6,15 +6,12 @@ from typing import Any
 
 import click
 
-from sternpost.cli.options import debug, from_settings, given
-from sternpost.jobs.settings import RunSettings, read_recipe, settings_from
+from sternpost.cli.options import debug, from_recipe, from_settings, settings_of
+from sternpost.jobs.settings import RunSettings
 
 
 @click.command(context_settings={"show_default": False})
-@click.argument("recipe", required=False)
-@click.option("--set", "changes", multiple=True, metavar="key=value",
-              help="Change a setting of the recipe.")
-@click.option("--json", "as_json", is_flag=True, help="Print results.json instead of the table.")
+@from_recipe
 @from_settings(RunSettings)
 @debug
 def run(recipe: str | None, changes: tuple[str, ...], as_json: bool, **options: Any) -> None:
@@ -22,12 +19,7 @@ def run(recipe: str | None, changes: tuple[str, ...], as_json: bool, **options: 
 
     Takes options, or a TOML RECIPE of the same names; options win over the recipe.
     """
-    known = read_recipe(recipe, changes) if recipe else {}
-    if changes and not recipe:
-        raise click.UsageError("--set changes a recipe; give RECIPE.toml, or plain options.")
-    where = recipe or "run"
-    settings = settings_from(RunSettings, {**known, **given(RunSettings, options)}, where)
-    show(settings, as_json)
+    show(settings_of(RunSettings, "run", recipe, changes, options), as_json)
 
 
 def show(settings: RunSettings, as_json: bool,
@@ -37,7 +29,7 @@ def show(settings: RunSettings, as_json: bool,
     from rich.console import Console
 
     from sternpost.engines.quiet import quiet_libraries
-    from sternpost.jobs.plan import RunPlan
+    from sternpost.jobs.dry_run import RunPlan
     from sternpost.jobs.progress import Watch
     from sternpost.pipeline import tell
     from sternpost.report import results_table

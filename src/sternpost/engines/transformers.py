@@ -197,7 +197,8 @@ class TransformersEngine:
         ids = self.encode(self.template.render([Message("user", "Hello?")]))
         return ids[self.template.t_inst([ids])[0] + 1:]
 
-    def _ids(self, transcript: Transcript) -> list[int]:
+    def ids(self, transcript: Transcript) -> list[int]:
+        """Token ids of a text, of a conversation under the chat template."""
         if transcript.ids:
             return list(transcript.ids)
         if transcript.messages:
@@ -210,7 +211,7 @@ class TransformersEngine:
         """Residual stream of each transcript's tokens, in order; longer texts than the model's
         context are cut."""
         longest = getattr(self.model.config, "max_position_embeddings", None) or 4096
-        texts = [self._ids(transcript)[:min(longest, 4096)] for transcript in transcripts]
+        texts = [self.ids(transcript)[:min(longest, 4096)] for transcript in transcripts]
         for batch in self._batches(range(len(texts))):
             chosen = [texts[row] for row in batch]
             ids, mask = self.padded(chosen, left=False)
@@ -223,7 +224,7 @@ class TransformersEngine:
         """[prompt, d_model], float32, on the CPU: the stream at the last token of the last user
         message of each prompt: token ids up to the reply, or messages that end with the user's."""
         out = torch.empty(len(prompts), self.d_model)
-        texts = [self._ids(prompt) for prompt in prompts]
+        texts = [self.ids(prompt) for prompt in prompts]
         where = self.template.t_inst(texts)
         for batch in self._batches(sorted(range(len(texts)), key=lambda row: len(texts[row]))):
             values = self._stream(*self.padded([texts[row] for row in batch], left=False), at)

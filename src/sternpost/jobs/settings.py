@@ -7,13 +7,15 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from sternpost.errors import InputError
 from sternpost.types import ERROR_TERMS, MODES, Hookpoint, Positions
 
+S = TypeVar("S")
 
-def _setting(help: str, default: Any = MISSING, many: type | None = None,
+
+def setting(help: str, default: Any = MISSING, many: type | None = None,
              choices: Sequence[str] = ()) -> Any:
     """A field with its help text; `many`: a sequence of that type, () if not given."""
     metadata = {"help": help, "many": many, "choices": tuple(choices)}
@@ -24,52 +26,52 @@ def _setting(help: str, default: Any = MISSING, many: type | None = None,
 class RunSettings:
     """Everything that `run` can be told."""
 
-    model: str = _setting("Model: a folder or a Hub id.")
-    unsafe: str = _setting("Prompts that should be refused: FILE[#column] or hf:org/name/split.")
-    safe: str = _setting("Prompts that should be answered.")
-    out: str = _setting("Folder for the results.")
-    capability: str | None = _setting("Prompts with an `answer` column; counts right replies.",
+    model: str = setting("Model: a folder or a Hub id.")
+    unsafe: str = setting("Prompts that should be refused: FILE[#column] or hf:org/name/split.")
+    safe: str = setting("Prompts that should be answered.")
+    out: str = setting("Folder for the results.")
+    capability: str | None = setting("Prompts with an `answer` column; counts right replies.",
                                       None)
-    layer: int | None = _setting("Block whose output is read and written, 0-based; default: the "
+    layer: int | None = setting("Block whose output is read and written, 0-based; default: the "
                                  "one nearest to 0.2 of the depth (the paper's 6 of 32).", None)
-    corpus: str | None = _setting("More text to train the SAE on.", None)
-    archetype: tuple[str, ...] = _setting("A prompt that the model refuses; its refusal proposes "
+    corpus: str | None = setting("More text to train the SAE on.", None)
+    archetype: tuple[str, ...] = setting("A prompt that the model refuses; its refusal proposes "
                                           "features. Repeatable.", many=str)
-    sae: str | None = _setting("SAE to use instead of training one: a folder or Hub id[:SAE_ID].",
+    sae: str | None = setting("SAE to use instead of training one: a folder or Hub id[:SAE_ID].",
                                None)
-    d_sae: int | None = _setting("Features of the SAE to train; default: 8 x d_model, as in the "
+    d_sae: int | None = setting("Features of the SAE to train; default: 8 x d_model, as in the "
                                  "paper.", None)
-    k: int | None = _setting("Active features a token; default: 32, as in the paper, at most "
+    k: int | None = setting("Active features a token; default: 32, as in the paper, at most "
                              "d_model / 4.", None)
-    tokens: int | None = _setting("Tokens to train the SAE on; default: 500,000, or 40 x d_sae if "
+    tokens: int | None = setting("Tokens to train the SAE on; default: 500,000, or 40 x d_sae if "
                                   "that is more.", None)
-    feature: tuple[int, ...] = _setting("Feature to try instead of searching. Repeatable.",
+    feature: tuple[int, ...] = setting("Feature to try instead of searching. Repeatable.",
                                         many=int)
-    values: tuple[float, ...] = _setting("Clamp values to sweep, activation units, comma-"
+    values: tuple[float, ...] = setting("Clamp values to sweep, activation units, comma-"
                                          "separated; default: multiples of the feature's high "
                                          "activation.", many=float)
-    positions: str = _setting("Tokens to write: all, prompt, t_inst, tail, response, last(k), "
+    positions: str = setting("Tokens to write: all, prompt, t_inst, tail, response, last(k), "
                               "joined by +.", "all")
-    error: str = _setting("keep adds only the change; drop replaces the stream by the edited "
+    error: str = setting("keep adds only the change; drop replaces the stream by the edited "
                           "reconstruction.", "keep", choices=ERROR_TERMS)
-    mode: str = _setting("How activations are read.", "exact", choices=MODES)
-    no_gate: bool = _setting("Steer every prompt; no gated condition.", False)
-    limit: int | None = _setting("At most so many prompts of each file.", None)
-    batch_size: str = _setting("Rows a forward; auto halves when memory runs out.", "auto")
-    max_new_tokens: int = _setting("Longest reply, in tokens.", 64)
-    system: str | None = _setting("System prompt put before every conversation.", None)
-    chat_template: str | None = _setting("File with a Jinja chat template to use instead.", None)
-    chat_template_kwargs: str | None = _setting("Further template variables, as JSON.", None)
-    device: str = _setting("auto, cpu, cuda, cuda:1, mps.", "auto")
-    dtype: str = _setting("auto, float32, float16, bfloat16.", "auto")
-    revision: str | None = _setting("Revision of a Hub model.", None)
-    seed: int = _setting("Seed of splits, SAE and controls.", 0)
-    dry_run: bool = _setting("Check everything, print the plan, write nothing.", False)
-    resume: bool = _setting("Go on with an unfinished run.", False)
-    force: bool = _setting("Replace another run in the folder.", False)
+    mode: str = setting("How activations are read.", "exact", choices=MODES)
+    no_gate: bool = setting("Steer every prompt; no gated condition.", False)
+    limit: int | None = setting("At most so many prompts of each file.", None)
+    batch_size: str = setting("Rows a forward; auto halves when memory runs out.", "auto")
+    max_new_tokens: int = setting("Longest reply, in tokens.", 64)
+    system: str | None = setting("System prompt put before every conversation.", None)
+    chat_template: str | None = setting("File with a Jinja chat template to use instead.", None)
+    chat_template_kwargs: str | None = setting("Further template variables, as JSON.", None)
+    device: str = setting("auto, cpu, cuda, cuda:1, mps.", "auto")
+    dtype: str = setting("auto, float32, float16, bfloat16.", "auto")
+    revision: str | None = setting("Revision of a Hub model.", None)
+    seed: int = setting("Seed of splits, SAE and controls.", 0)
+    dry_run: bool = setting("Check everything, print the plan, write nothing.", False)
+    resume: bool = setting("Go on with an unfinished run.", False)
+    force: bool = setting("Replace another run in the folder.", False)
 
     def __post_init__(self) -> None:
-        _coerce(self)
+        coerce(self)
         _check(self)
 
     @property
@@ -104,13 +106,16 @@ class RunSettings:
         return " ".join(words)
 
 
-def _coerce(settings: RunSettings) -> None:
+def coerce(settings: Any) -> None:
+    """Gives a frozen settings object its fields in their own types where that is harmless."""
     for spec in fields(settings):
         value, many = getattr(settings, spec.name), spec.metadata["many"]
         if many and not isinstance(value, tuple):
             value = (value,) if isinstance(value, str | int | float) else tuple(value or ())
         if many is float:
             value = tuple(float(one) if type(one) is int else one for one in value)
+        if type(value) is int and float in (spec.type, *get_args(spec.type)):
+            value = float(value)
         if isinstance(value, Path) or (spec.name == "batch_size" and isinstance(value, int)):
             value = str(value)
         if spec.name == "chat_template_kwargs" and isinstance(value, Mapping):
@@ -119,38 +124,25 @@ def _coerce(settings: RunSettings) -> None:
 
 
 def _check(s: RunSettings) -> None:
-    _check_types(s)
+    check_types(s)
     Positions(s.positions)
     if s.layer is not None:
         Hookpoint(s.layer)
-    for spec in fields(s):
-        choices = spec.metadata["choices"]
-        if choices and getattr(s, spec.name) not in choices:
-            raise InputError(f"{spec.name} is one of {', '.join(choices)}; got "
-                             f"{getattr(s, spec.name)!r}.")
-    for name in ("d_sae", "k", "tokens", "limit", "max_new_tokens"):
-        value = getattr(s, name)
-        if value is not None and (not isinstance(value, int) or value < 1):
-            raise InputError(f"{name} is a whole number from 1 up; got {value!r}.")
-    if s.batch_size != "auto" and (not s.batch_size.isdigit() or int(s.batch_size) < 1):
-        raise InputError(f"batch_size is 'auto' or a whole number from 1 up; got {s.batch_size!r}.")
+    check_choices(s)
+    check_whole(s, "d_sae", "k", "tokens", "limit", "max_new_tokens")
+    check_rows(s.batch_size)
     _check_features(s)
     if s.error == "drop" and s.mode != "exact":
         raise InputError("error 'drop' replaces the stream by the SAE's reconstruction and needs "
                          f"mode 'exact'; got mode {s.mode!r}.")
     if s.sae is not None and any((s.d_sae, s.k, s.tokens)):
         raise InputError("--sae brings its own size; leave out --d-sae, --k and --tokens.")
-    try:
-        good = isinstance(s.template_arguments, dict)
-    except ValueError:
-        good = False
-    if not good:
-        raise InputError("chat_template_kwargs is a JSON object such as "
-                         f"'{{\"enable_thinking\": false}}'; got {s.chat_template_kwargs!r}.")
+    check_json(s.chat_template_kwargs)
 
 
-def _check_types(s: RunSettings) -> None:
-    """A recipe's values come with types of their own, and so do a caller's."""
+def check_types(s: Any) -> None:
+    """Raises InputError where a field holds another type: a recipe's values come with types of
+    their own, and so do a caller's."""
     for spec in fields(s):
         kinds: tuple[Any, ...] = get_args(spec.type) or (spec.type,)
         value = getattr(s, spec.name)
@@ -158,12 +150,43 @@ def _check_types(s: RunSettings) -> None:
             continue
         if not isinstance(value, kinds[0]) or isinstance(value, bool) != (kinds[0] is bool):
             raise InputError(f"{spec.name} is {_SAID[kinds[0]]}; got {value!r}.")
-    for text in s.archetype:
-        if not isinstance(text, str) or not text.strip():
-            raise InputError(f"archetype is a prompt, or a list of prompts; got {text!r}.")
 
 
-_SAID = {str: "a text", int: "a whole number", bool: "true or false"}
+_SAID = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
+
+
+def check_whole(s: Any, *names: str) -> None:
+    """Raises InputError where one of these is given and no whole number from 1 up."""
+    for name in names:
+        value = getattr(s, name)
+        if value is not None and (not isinstance(value, int) or value < 1):
+            raise InputError(f"{name} is a whole number from 1 up; got {value!r}.")
+
+
+def check_choices(s: Any) -> None:
+    """Raises InputError where a field holds none of its choices."""
+    for spec in fields(s):
+        choices = spec.metadata["choices"]
+        if choices and getattr(s, spec.name) not in choices:
+            raise InputError(f"{spec.name} is one of {', '.join(choices)}; got "
+                             f"{getattr(s, spec.name)!r}.")
+
+
+def check_rows(batch_size: str) -> None:
+    """Raises InputError where the rows of a forward are neither auto nor a number."""
+    if batch_size != "auto" and (not batch_size.isdigit() or int(batch_size) < 1):
+        raise InputError(f"batch_size is 'auto' or a whole number from 1 up; got {batch_size!r}.")
+
+
+def check_json(text: str | None) -> None:
+    """Raises InputError where chat_template_kwargs is no JSON object."""
+    try:
+        good = isinstance(json.loads(text or "{}"), dict)
+    except ValueError:
+        good = False
+    if not good:
+        raise InputError("chat_template_kwargs is a JSON object such as "
+                         f"'{{\"enable_thinking\": false}}'; got {text!r}.")
 
 
 def _check_features(s: RunSettings) -> None:
@@ -171,6 +194,9 @@ def _check_features(s: RunSettings) -> None:
         if isinstance(value, bool) or not isinstance(value, int | float) \
                 or value != value or abs(value) == float("inf"):
             raise InputError(f"values are finite numbers in activation units; got {value!r}.")
+    for text in s.archetype:
+        if not isinstance(text, str) or not text.strip():
+            raise InputError(f"archetype is a prompt, or a list of prompts; got {text!r}.")
     for feature in s.feature:
         if isinstance(feature, bool) or not isinstance(feature, int) or feature < 0:
             raise InputError(f"feature is a whole number from 0 up; got {feature!r}.")
@@ -178,9 +204,9 @@ def _check_features(s: RunSettings) -> None:
         raise InputError(f"values names a value twice: {', '.join(map(str, s.values))}.")
 
 
-def settings_from(cls: type[RunSettings], given: Mapping[str, Any], where: str) -> RunSettings:
+def settings_from(cls: type[S], given: Mapping[str, Any], where: str) -> S:
     """`given` as settings. Unknown and missing keys are refused by name, with what is known."""
-    known = {spec.name: spec for spec in fields(cls)}
+    known = {spec.name: spec for spec in fields(cls)}  # type: ignore[arg-type]
     for key in given:
         if key not in known:
             raise InputError(f"{where}: unknown setting {key!r}. Known: {', '.join(known)}.")

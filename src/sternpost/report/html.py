@@ -43,12 +43,12 @@ FILTERS = ("percent", "interval", "with_interval", "points", "point_interval", "
 
 def render_report(results: Mapping[str, Any], samples: Sequence[Mapping[str, Any]]) -> str:
     """The whole report as one HTML document. A pure function of the run's two files."""
-    style, script = _asset("report.css"), _asset("report.js")
+    style, script = asset("report.css"), asset("report.js")
     shown = choose(results, samples)
-    return _environment().get_template("report.html.j2").render(
+    return environment().get_template("report.html.j2").render(
         feature=results.get("feature"), model=results.get("model"), layer=results.get("layer"),
         style=Markup(style), script=Markup(script),
-        policy=_policy(style, script), pooled=find(results, "random_feature") is not None,
+        policy=policy(style, script), pooled=find(results, "random_feature") is not None,
         headline=headline(results), clauses=_sentence(results), tiles=tiles(results),
         warnings=[str(text) for text in results.get("warnings") or []],
         planes=_planes(results), sweep=_two_widths(sweep_plot, results, (1040, 358)),
@@ -64,7 +64,8 @@ def render_report(results: Mapping[str, Any], samples: Sequence[Mapping[str, Any
 
 
 @cache
-def _environment() -> Environment:
+def environment() -> Environment:
+    """The templates, with the filters that write numbers."""
     environment = Environment(loader=PackageLoader("sternpost.report"), autoescape=True,
                               undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {name: getattr(numerals, name) for name in FILTERS}
@@ -72,12 +73,14 @@ def _environment() -> Environment:
 
 
 @cache
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """The text of a style sheet or script."""
     path = resources.files("sternpost.report") / "templates" / name
     return path.read_text(encoding="utf-8").replace("\r\n", "\n")
 
 
-def _policy(style: str, script: str) -> str:
+def policy(style: str, script: str) -> str:
+    """A Content-Security-Policy that allows these two and nothing else."""
     def digest(text: str) -> str:
         return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 

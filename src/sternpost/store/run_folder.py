@@ -21,8 +21,8 @@ from sternpost.files import (
 )
 
 OURS = ("run.json", "results.json", "samples.jsonl", "search.jsonl", "splits.json", "report.html",
-        "diffmean.safetensors")
-FOLDERS = ("stages", "sae", "pack")
+        "diffmean.safetensors", "metrics.jsonl", "progress.json", "held-out.safetensors")
+FOLDERS = ("stages", "sae", "pack", "tensorboard", "layers.*")
 PROMPTS = "prompts"
 """A folder that only holds its prompts is free."""
 
@@ -109,7 +109,8 @@ def _clear(path: Path) -> None:
     for name in OURS:
         (path / name).unlink(missing_ok=True)
     for name in FOLDERS:
-        remove_folder(path / name)
+        for folder in path.glob(name):
+            remove_folder(folder)
 
 
 def check_writable(path: Path) -> None:

@@ -1,0 +1,30 @@
+"""`sternpost plan`: what a training takes, before anything runs."""
+
+import json
+from typing import Any
+
+import click
+
+from sternpost.cli.options import debug, from_recipe, from_settings, settings_of
+from sternpost.jobs.recipe import Recipe
+
+
+@click.command(context_settings={"show_default": False})
+@from_recipe
+@from_settings(Recipe)
+@debug
+def plan(recipe: str | None, changes: tuple[str, ...], as_json: bool, **options: Any) -> None:
+    """Print what a training would take: parameters, work, memory, disk, hours. Runs nothing.
+
+    Takes what `train` takes, e.g. --model M --layers 6 --d-sae 24576 --tokens 500000000.
+    """
+    from sternpost.engines.quiet import quiet_libraries
+    from sternpost.engines.shapes import shape_of
+    from sternpost.jobs.load import packed_folder
+    from sternpost.jobs.plan import plan_of
+
+    quiet_libraries()
+    settings = settings_of(Recipe, "plan", recipe, changes, options)
+    shape = shape_of(str(packed_folder(settings.model, "model")), settings.revision)
+    done = plan_of(settings, shape)
+    click.echo(json.dumps(done.as_dict(), indent=2) if as_json else "\n".join(done.lines()))

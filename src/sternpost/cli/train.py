@@ -1,0 +1,48 @@
+"""`sternpost train`: SAEs on a model's residual stream."""
+
+import json
+from typing import Any
+
+import click
+
+from sternpost.cli.options import debug, from_recipe, from_settings, settings_of
+from sternpost.jobs.recipe import Recipe
+
+
+@click.command(context_settings={"show_default": False})
+@from_recipe
+@from_settings(Recipe)
+@debug
+def train(recipe: str | None, changes: tuple[str, ...], as_json: bool, **options: Any) -> None:
+    """Train SAEs on a model's residual stream, of one layer or of several at once.
+
+    Takes options, or a TOML RECIPE of the same names; options win over the recipe. Under
+    `torchrun -m sternpost train ...` several processes train together.
+    """
+    from rich.console import Console
+
+    from sternpost.engines.quiet import quiet_libraries
+    from sternpost.jobs.plan import TrainPlan
+    from sternpost.jobs.progress import Watch
+    from sternpost.jobs.team import leads
+    from sternpost.jobs.train import train_recipe
+    from sternpost.report import training_table
+
+    quiet_libraries()
+    done = train_recipe(settings_of(Recipe, "train", recipe, changes, options),
+                        Watch(Console(stderr=True)))
+    if not leads():
+        return
+    if isinstance(done, TrainPlan):
+        click.echo(json.dumps(done.as_dict(), indent=2) if as_json else "\n".join(done.lines()))
+        return
+    if as_json:
+        click.echo(json.dumps(done.results, indent=2, ensure_ascii=False))
+        return
+    Console().print(training_table(done.results))
+    click.echo(f"\n{done.headline}\n")
+    for warning in done.results["warnings"]:
+        click.echo(f"note: {warning}")
+    layer = done.results["saes"][0]["folder"]
+    click.echo(f"use it: sternpost run --sae {done.path / layer} ...")
+    click.echo(f"report: {done.path / 'report.html'}")

@@ -1,0 +1,246 @@
+"""`train` and `harvest` on a tiny model: what is written, that a stop changes nothing, errors."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import sternpost
+from sternpost.errors import HookpointError, InputError, OutputError, PromptFileError
+from sternpost.files import read_json, read_jsonl
+from sternpost.jobs import harvest as harvests
+from sternpost.jobs import train as trainings
+from sternpost.jobs.sources import FromModel
+from sternpost.sae import measure_fit
+from sternpost.sae.train import Trainer
+
+STEPS, BATCH = 24, 64
+Rows = list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """45 conversations and 30 plain texts, of different lengths."""
+    folder = tmp_path_factory.mktemp("corpus")
+    chat = [{"prompt": f"What is {i} plus {i % 7}?", "response": f"It is {i + i % 7}, " * (i % 4)
+             + "I think."} for i in range(45)]
+    text = [{"text": " ".join(f"w{(i * j) % 23}" for j in range(5 + i % 11))} for i in range(30)]
+    for name, rows in (("chat.jsonl", chat), ("text.jsonl", text)):
+        (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(folder / "chat.jsonl"), str(folder / "text.jsonl")
+
+
+@pytest.fixture
+def told(tiny_models: dict[str, str], corpus: tuple[str, str], tmp_path: Path) -> dict[str, Any]:
+    """Settings of a training that takes a second or two."""
+    return {"model": tiny_models["llama"], "layers": (1, 2), "corpus": corpus, "d_sae": 48, "k": 4,
+            "tokens": STEPS * BATCH, "batch": BATCH, "buffer": 6 * BATCH, "context": 48,
+            "every": 5, "dead_after": 10 * BATCH, "lr": 3e-3, "out": str(tmp_path / "out")}
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    out = {}
+    for layer in sorted(folder.glob("layers.*")):
+        sae = sternpost.load_sae(layer)
+        out |= {f"{layer.name} {name}": getattr(sae, name)
+                for name in ("W_enc", "W_dec", "b_enc", "b_dec", "threshold")}
+    return out
+
+
+def assert_same(one: Path, other: Path) -> None:
+    mine, theirs = weights(one), weights(other)
+    assert mine.keys() == theirs.keys()
+    assert len(mine) >= 5
+    for name, tensor in mine.items():
+        assert torch.equal(tensor, theirs[name]), name
+    untimed = [[{k: v for k, v in line.items() if k != "tokens_per_s"} for line in
+                read_jsonl(folder / "metrics.jsonl")] for folder in (one, other)]
+    assert untimed[0] == untimed[1]
+
+
+def test_it_trains_every_layer_and_says_how_well(told: dict[str, Any]) -> None:
+    done = sternpost.train(**told)
+    saes = done.results["saes"]
+    assert [entry["layer"] for entry in saes] == [1, 2]
+    assert sorted(path.name for path in done.path.iterdir()) == [
+        "layers.1", "layers.2", "metrics.jsonl", "report.html", "results.json", "run.json"]
+    for entry in saes:
+        sae = sternpost.load_sae(done.path / entry["folder"])
+        assert (sae.hookpoint.layer, sae.d_sae, sae.k) == (entry["layer"], 48, 4)
+        assert sae.threshold is not None
+        assert sae.residual_norm == pytest.approx(entry["residual_norm"])
+        assert 0 < entry["fvu"] < 1
+        assert entry["l0"] <= 4
+        ce = entry["ce"]
+        if ce["mean"] > ce["plain"] + 1e-6:
+            assert entry["ce_recovered"] == pytest.approx(
+                (ce["mean"] - ce["spliced"]) / (ce["mean"] - ce["plain"]))
+        else:  # random weights may as well be left out
+            assert "costs the model nothing" in entry["why"]["ce_recovered"]
+        assert sum(entry["density_histogram"]["features"]) == 48
+    lines = read_jsonl(done.path / "metrics.jsonl")
+    assert [(line["step"], line["layer"]) for line in lines] == [
+        (step, layer) for step in range(1, STEPS + 1) for layer in (1, 2)]
+    assert lines[-1]["fvu"] < 0.7 * lines[0]["fvu"]
+    assert lines[-1]["tokens"] == STEPS * BATCH
+    page = (done.path / "report.html").read_text()
+    assert page.count("<svg") == 4 + 2
+    assert "FVU" in done.headline
+    assert len(done.to_pandas()) == 2
+
+
+def test_the_measured_fvu_is_that_of_documents_that_were_not_trained_on(
+        told: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    streams = trainings.Reader.__call__.__globals__["streams"]
+
+    def looking(engine: Any, texts: Any, *rest: Any) -> Any:
+        seen.extend(str(text) for text in texts)
+        return streams(engine, texts, *rest)
+
+    kept: dict[str, Any] = {}
+    unseen = FromModel.unseen
+    monkeypatch.setattr("sternpost.jobs.corpus.streams", looking)
+    monkeypatch.setattr(FromModel, "unseen", lambda self: kept.setdefault(
+        "rows", (seen.copy(), self.reader.walk.held_out(), unseen(self)))[2])
+    done = sternpost.train(**told)
+    trained, held, rows = kept["rows"]
+    assert len(held) == 3 + 2  # documents 0, 20, 40 of the chat, 0 and 20 of the text
+    assert not {str(text) for text in held} & set(trained)
+    assert 30 < len(set(trained)) <= 45 + 30 - 5
+    fit = measure_fit(sternpost.load_sae(done.path / "layers.1"), rows[0])
+    assert done.results["saes"][0]["fvu"] == pytest.approx(fit.fvu, rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["topk", "batchtopk", "jumprelu"])
+def test_the_other_kinds_are_trained_saved_and_read(told: dict[str, Any], kind: str) -> None:
+    done = sternpost.train(**told | {"kind": kind, "layers": (1,), "prefixes": (12, 48)})
+    sae = sternpost.load_sae(done.path / "layers.1")
+    assert sae.kind == ("topk" if kind == "topk" else "jumprelu")
+    assert sae.prefixes == (12, 48)
+    assert read_jsonl(done.path / "metrics.jsonl")[-1]["l0"] == pytest.approx(4, abs=1)
+
+
+@pytest.mark.parametrize("at", [1, 4, 5, 6, 11, 24])
+def test_a_stopped_training_ends_as_one_that_was_not(told: dict[str, Any], at: int,
+                                                     monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kill: nothing is written any more; what counts is the last checkpoint."""
+    straight = sternpost.train(**told | {"out": told["out"] + "-straight"})
+    update, calls = Trainer.update, 0
+
+    def stop(self: Trainer, x: torch.Tensor) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 2 * at:
+            raise SystemExit(9)
+        return update(self, x)
+
+    monkeypatch.setattr(Trainer, "update", stop)
+    with pytest.raises(SystemExit):
+        sternpost.train(**told)
+    with pytest.raises(OutputError, match="--resume"):
+        sternpost.train(**told)
+    resumed = sternpost.train(**told, resume=True)
+    assert calls == 2 * at + 2 * (STEPS - 5 * ((at - 1) // 5))  # from the last checkpoint
+    assert_same(resumed.path, straight.path)
+
+
+@pytest.mark.parametrize("signal", ["SIGINT", "SIGTERM"])
+def test_a_signal_ends_after_the_step_and_loses_none(told: dict[str, Any], signal: str,
+                                                     monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+    import signal as signals
+
+    straight = sternpost.train(**told | {"out": told["out"] + "-straight"})
+    update, calls = Trainer.update, 0
+
+    def asked(self: Trainer, x: torch.Tensor) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 13:  # in the middle of step 7
+            os.kill(os.getpid(), getattr(signals, signal))
+        return update(self, x)
+
+    before = signals.getsignal(getattr(signals, signal))
+    monkeypatch.setattr(Trainer, "update", asked)
+    with pytest.raises(KeyboardInterrupt if signal == "SIGINT" else SystemExit):
+        sternpost.train(**told)
+    assert signals.getsignal(getattr(signals, signal)) == before
+    assert calls == 14
+    assert read_json(Path(told["out"]) / "stages/training/latest.json")["step"] == 7
+    assert_same(sternpost.train(**told, resume=True).path, straight.path)
+    assert calls == 2 * STEPS
+
+
+def test_a_harvest_is_what_the_model_gives_and_is_trained_on(
+        told: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    for place in ("activations.shards", "jobs.harvest"):
+        monkeypatch.setattr(f"sternpost.{place}.SHARD", 400)
+    folder = told["out"] + "-harvest"
+    told_harvest = told | {"out": folder}
+    write, calls = harvests.write_tensors, 0
+
+    def stop(*args: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 4:
+            raise KeyboardInterrupt
+        write(*args)
+
+    monkeypatch.setattr(harvests, "write_tensors", stop)
+    with pytest.raises(KeyboardInterrupt):
+        sternpost.harvest(**told_harvest)
+    with pytest.raises(InputError, match="no finished"):
+        sternpost.train(**told | {"activations": folder, "corpus": ()})
+    done = sternpost.harvest(**told_harvest, resume=True)
+    again = sternpost.harvest(**told | {"out": folder + "-straight"})
+    assert done.note["tokens"] == STEPS * BATCH
+    shards = sorted(path.relative_to(folder) for path in Path(folder).rglob("*.safetensors"))
+    assert len(shards) == 2 * 4 + 1
+    for name in shards:
+        assert (done.path / name).read_bytes() == (again.path / name).read_bytes()
+    trained = sternpost.train(**told | {"activations": folder, "corpus": ()})
+    assert trained.results["saes"][0]["ce"] is None
+    assert trained.results["saes"][0]["fvu"] < 0.9
+    assert sternpost.harvest(**told_harvest).note == done.note  # finished: shown again
+    with pytest.raises(InputError, match=r"layers \[1, 2\], not \[3\]"):
+        sternpost.train(**told | {"activations": folder, "corpus": (), "layers": (3,)})
+    with pytest.raises(InputError, match="holds a finished train"):
+        sternpost.train(**told | {"activations": told["out"], "corpus": (), "force": True})
+
+
+@pytest.mark.parametrize(("change", "error", "match"), [
+    ({"corpus": ()}, InputError, "either a corpus"),
+    ({"activations": "x"}, InputError, "either a corpus"),
+    ({"layers": ()}, InputError, "No layer"),
+    ({"layers": (1, 1)}, InputError, "twice"),
+    ({"layers": (4,)}, HookpointError, "4 blocks, 0 to 3"),
+    ({"k": 99}, sternpost.SternpostError, "between 1 and d_sae = 48"),
+    ({"kind": "relu"}, InputError, "topk, batchtopk, jumprelu"),
+    ({"prefixes": (9, 5)}, sternpost.SternpostError, "rise"),
+    ({"chat_share": 1.5}, InputError, "between 0 and 1"),
+    ({"buffer": 10}, InputError, "less than one batch"),
+    ({"corpus": ("nowhere.jsonl",)}, PromptFileError, "does not exist"),
+    ({"out": None}, InputError, "--out"),
+    ({"width": 3}, InputError, "unknown setting 'width'"),
+    ({"model": "nowhere/at/all"}, sternpost.SternpostError, "No model folder"),
+])
+def test_bad_input_is_named_and_nothing_is_written(told: dict[str, Any], change: dict[str, Any],
+                                                   error: Any, match: str) -> None:
+    with pytest.raises(error, match=match):
+        sternpost.train(**told | change)
+    assert not Path(told["out"]).exists()
+
+
+def test_one_document_cannot_be_held_out(told: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "one.jsonl").write_text('{"text": "Only this."}\n')
+    with pytest.raises(PromptFileError, match="one document"):
+        sternpost.train(**told | {"corpus": (str(tmp_path / "one.jsonl"),)})
+
+
+def test_a_dry_run_plans_and_writes_nothing(told: dict[str, Any]) -> None:
+    plan = sternpost.train(**told, dry_run=True)
+    assert plan == sternpost.plan(**told) or plan.disk == sternpost.plan(**told).disk
+    assert not Path(told["out"]).exists()
