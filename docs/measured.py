@@ -52,7 +52,7 @@ def conformance() -> list[str]:
 
 def speed() -> list[str]:
     """The parts of the page on speed."""
-    engine, sweep = _read("engine"), _read("sweep")
+    engine, sweep, steps = _read("engine"), _read("sweep"), _read("sae_train")
     batches = sorted({int(key.rpartition(" ")[2]) for key in engine["ratios"]})
     pairs = list(dict.fromkeys(key.partition(",")[0] for key in engine["ratios"]))
     lines = [f"| {_PAIRS.get(pair, pair)} | " + " | ".join(
@@ -68,7 +68,7 @@ def speed() -> list[str]:
         "Ratios of times, medians of rounds in which all variants ran by turns in one process, one "
         f"thread, float32. {engine['machine'].partition(',')[0]}, {engine['date'][:10]}; not "
         "measured on a GPU so far. Again: `sh benchmarks/peers.sh`, then "
-        "`.venv-bench/bin/python -m benchmarks engine sweep`.",
+        "`.venv-bench/bin/python -m benchmarks engine sweep sae_train`.",
         "## What steering costs while a model decodes",
         f"{engine['note']}. n = {engine['n']} rounds. Below 1 the first is the faster.",
         "\n".join(["| | " + " | ".join(f"batch {batch}" for batch in batches) + " |",
@@ -82,7 +82,37 @@ def speed() -> list[str]:
         "\n".join(["| | a `generate` a setting, s | sweep, s | times as fast | whole replies |",
                    "|---|---|---|---|---|", *cases]),
         "How the sweep's time grows, on dinghy:",
-        "\n".join(["| features x values x prompts | s |", "|---|---|", *growth])]
+        "\n".join(["| features x values x prompts | s |", "|---|---|", *growth]),
+        "## A training step of a TopK SAE", *_training(steps)]
+
+
+def _training(steps: dict[str, Any]) -> list[str]:
+    speeds = {row["name"]: row["median"] for row in steps["rows"] if row["unit"] == "tokens/s"}
+    ratios = steps["ratios"]
+    lines = [f"| {what} | {speeds[name]:,.0f} | " + " | ".join(
+        f"**{ratios[key]:.2f}**" if (key := f"{ours}/{name}") in ratios else "–"
+        for ours in ("sternpost_fp32", "sternpost_bf16")) + " |" for name, what in _STEPS.items()]
+    grown = [f"| {name.partition(', ')[2]} | {value:,.0f} |" for name, value in speeds.items()
+             if ", " in name]
+    fvu = {row["name"]: row["median"] for row in steps["rows"] if row["name"].startswith("fvu")}
+    return [
+        f"{steps['note'].partition(';')[0]}, {steps['date'][:10]}, n = {steps['n']} rounds. Every "
+        "library runs the step of its own trainer with Adam and its defaults; dead features there "
+        "are none yet. The encoder's product alone is what no step can do without.",
+        "\n".join(["| | tokens a second | sternpost is so many times as fast | with bfloat16 |",
+                   "|---|---|---|---|", *lines]),
+        "How sternpost's speed falls, float32:",
+        "\n".join(["| | tokens a second |", "|---|---|", *grown]),
+        "After the same tokens of one recipe, held-out FVU: "
+        f"{fvu['fvu, autograd']:.4f} by autograd over dense matrices, {fvu['fvu, fp32']:.4f} by "
+        f"hand, {fvu['fvu, bf16']:.4f} where bfloat16 proposes."]
+
+
+_STEPS = {
+    "sternpost_fp32": "sternpost, float32", "sternpost_bf16": "sternpost, bfloat16 proposes",
+    "sparsify_adam": "sparsify", "saelens_topk": "SAELens",
+    "dictionary_learning_topk": "dictionary_learning", "dense_pytorch": "dense, by hand",
+    "encoder_matmul_fp32": "the encoder's product alone"}
 
 
 _PAIRS = {

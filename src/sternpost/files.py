@@ -49,6 +49,12 @@ def remove_folder(path: str | Path) -> None:
     shutil.rmtree(path, ignore_errors=True)
 
 
+def remove_unfinished(folder: str | Path) -> None:
+    """The temporary files gone that a killed process left in `folder` and below."""
+    for file in Path(folder).rglob(".*.tmp"):
+        file.unlink(missing_ok=True)
+
+
 def write_bytes(path: str | Path, data: bytes) -> None:
     """`data` at `path`, whole or not at all."""
     _write(Path(path), lambda file: file.write(data))

@@ -193,7 +193,7 @@ def test_a_harvest_is_what_the_model_gives_and_is_trained_on(
     with pytest.raises(KeyboardInterrupt):
         sternpost.harvest(**told_harvest)
     with pytest.raises(InputError, match="no finished"):
-        sternpost.train(**told | {"activations": folder, "corpus": ()})
+        sternpost.train(**told | {"activations": folder})
     done = sternpost.harvest(**told_harvest, resume=True)
     again = sternpost.harvest(**told | {"out": folder + "-straight"})
     assert done.note["tokens"] == STEPS * BATCH
@@ -201,19 +201,19 @@ def test_a_harvest_is_what_the_model_gives_and_is_trained_on(
     assert len(shards) == 2 * 4 + 1
     for name in shards:
         assert (done.path / name).read_bytes() == (again.path / name).read_bytes()
-    trained = sternpost.train(**told | {"activations": folder, "corpus": ()})
+    trained = sternpost.train(**told | {"activations": folder})
     assert trained.results["saes"][0]["ce"] is None
     assert trained.results["saes"][0]["fvu"] < 0.9
     assert sternpost.harvest(**told_harvest).note == done.note  # finished: shown again
     with pytest.raises(InputError, match=r"layers \[1, 2\], not \[3\]"):
-        sternpost.train(**told | {"activations": folder, "corpus": (), "layers": (3,)})
+        sternpost.train(**told | {"activations": folder, "layers": (3,)})
     with pytest.raises(InputError, match="holds a finished train"):
-        sternpost.train(**told | {"activations": told["out"], "corpus": (), "force": True})
+        sternpost.train(**told | {"activations": told["out"], "force": True})
 
 
 @pytest.mark.parametrize(("change", "error", "match"), [
-    ({"corpus": ()}, InputError, "either a corpus"),
-    ({"activations": "x"}, InputError, "either a corpus"),
+    ({"corpus": ()}, InputError, "Nothing to train on"),
+    ({"activations": "x"}, InputError, "no finished harvest"),
     ({"layers": ()}, InputError, "No layer"),
     ({"layers": (1, 1)}, InputError, "twice"),
     ({"layers": (4,)}, HookpointError, "4 blocks, 0 to 3"),

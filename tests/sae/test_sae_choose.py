@@ -1,5 +1,7 @@
 """What is chosen, against a dense matrix."""
 
+import threading
+
 import pytest
 import torch
 
@@ -57,7 +59,8 @@ def test_top_of_batch_is_batchtopks(block, uneven):
     x = stream()
     if uneven:  # one token has nearly all: more than is looked at first
         x[0] = 1000 * torch.randn(D, generator=torch.Generator().manual_seed(3))
-    found = choose.top_of_batch(x, encoder(), 2)
+    found, least = choose.top_of_batch(x, encoder(), 2)
+    assert least == found.value.min()
     want = batchtopk.sparsify(x @ encoder().W_enc.T + encoder().b_enc, 2)
     mine = torch.zeros(TOKENS, N).index_put((found.token, found.feature), found.value)
     assert torch.allclose(mine, dense(*want), rtol=1e-5, atol=1e-5)
@@ -68,8 +71,33 @@ def test_top_of_batch_is_batchtopks(block, uneven):
 
 def test_top_of_batch_leaves_out_what_is_not_positive():
     few = encoder()._replace(b_enc=torch.full((N,), -9.0))
-    found = choose.top_of_batch(stream(), few, 10)
+    found, _ = choose.top_of_batch(stream(), few, 10)
     assert len(found.value) == (stream() @ few.W_enc.T - 9 > 0).sum() < 10 * TOKENS
+
+
+def test_processes_choose_together_what_one_chooses_alone():
+    x = stream()
+    shares = [x[::2], x[1::2]]
+    alone, least = choose.top_of_batch(x, encoder(), 2)
+    barrier, box, found = threading.Barrier(2), [x, x], {}
+
+    def run(share: int) -> None:
+        def add_up(mine: torch.Tensor) -> torch.Tensor:
+            box[share] = mine
+            barrier.wait()
+            total = box[0] + box[1]
+            barrier.wait()
+            return total
+
+        found[share] = choose.top_of_batch(shares[share], encoder(), 2, add_up)
+
+    threads = [threading.Thread(target=run, args=(share,)) for share in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found[0][1] == found[1][1] == least
+    assert sum(len(entries.value) for entries, _ in found.values()) == len(alone.value)
 
 
 def test_over_finds_what_exceeds_its_features_threshold(block):

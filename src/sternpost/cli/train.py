@@ -1,12 +1,16 @@
 """`sternpost train`: SAEs on a model's residual stream."""
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from sternpost.cli.options import debug, from_recipe, from_settings, settings_of
 from sternpost.jobs.recipe import Recipe
+
+if TYPE_CHECKING:
+    from sternpost.jobs.plan import TrainPlan
+    from sternpost.jobs.trained import TrainResult
 
 
 @click.command(context_settings={"show_default": False})
@@ -22,17 +26,25 @@ def train(recipe: str | None, changes: tuple[str, ...], as_json: bool, **options
     from rich.console import Console
 
     from sternpost.engines.quiet import quiet_libraries
-    from sternpost.jobs.plan import TrainPlan
     from sternpost.jobs.progress import Watch
-    from sternpost.jobs.team import leads
+    from sternpost.jobs.team import end, leads
     from sternpost.jobs.train import train_recipe
-    from sternpost.report import training_table
 
     quiet_libraries()
     done = train_recipe(settings_of(Recipe, "train", recipe, changes, options),
                         Watch(Console(stderr=True)))
-    if not leads():
-        return
+    if leads():
+        show(done, as_json)
+    end()
+
+
+def show(done: "TrainResult | TrainPlan", as_json: bool) -> None:
+    """Prints what came of it."""
+    from rich.console import Console
+
+    from sternpost.jobs.plan import TrainPlan
+    from sternpost.report import training_table
+
     if isinstance(done, TrainPlan):
         click.echo(json.dumps(done.as_dict(), indent=2) if as_json else "\n".join(done.lines()))
         return

@@ -31,7 +31,8 @@ class Recipe:
     out: str | None = setting("Folder for the SAEs, or for what is harvested.", None)
     corpus: tuple[str, ...] = setting("What is read: FILE[#column] or hf:org/name/split. "
                                       "Repeatable.", many=str)
-    activations: str | None = setting("Folder that `harvest` wrote, in place of a corpus.", None)
+    activations: str | None = setting("Folder that `harvest` wrote; it is read in place of the "
+                                     "corpus.", None)
     tokens: int = setting("Tokens to train on, or to harvest.", 10_000_000)
     chat_share: float = setting("Share of the tokens that is chat, where the corpus holds chat "
                                 "and plain text.", 0.9)

@@ -72,12 +72,12 @@ def read(recipe: Recipe) -> Read:
     shape = shape_of(str(packed_folder(recipe.model, "model")), recipe.revision)
     shape.check(recipe.layers, recipe.model)
     hashes = model_hashes(recipe.model, recipe.revision)
-    if bool(recipe.corpus) == (recipe.activations is not None):
-        raise InputError("Give either a corpus to read, corpus = [\"chat.jsonl\"], or activations "
-                         "= \"DIR\" that `sternpost harvest` wrote.")
+    if not recipe.corpus and recipe.activations is None:
+        raise InputError("Nothing to train on. Give a corpus to read, corpus = [\"chat.jsonl\"], "
+                         "or activations = \"DIR\" that `sternpost harvest` wrote.")
     if recipe.chat_template is not None:
         read_template(recipe.chat_template)
-    corpus = open_corpus(recipe.corpus)
+    corpus = open_corpus(recipe.corpus) if recipe.activations is None else []
     harvest = check_harvest(recipe, hashes) if recipe.activations is not None else None
     _settings(recipe, shape.d_model)
     if recipe.out is not None:

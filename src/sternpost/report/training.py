@@ -14,7 +14,7 @@ from sternpost.report.plots import Axis, Frame, axes, el, line, nice_ticks, pict
 
 Line = Mapping[str, Any]
 SIZE = (512, 300)
-COLOURS = ("s-unsafe", "s-capability", "s-over", "s-incoherent", "s-d")
+COLOURS = ("s-unsafe", "s-over", "s-capability", "s-incoherent", "s-d")
 COLUMNS = (("FVU", "fvu", "{:.4f}"), ("L0", "l0", "{:.1f}"), ("dead", "dead_fraction", "{:.1%}"),
            ("CE recovered", "ce_recovered", "{:.1%}"))
 BINS = 40
@@ -88,20 +88,22 @@ def course(metrics: Sequence[Line], key: str, title: str) -> Markup:
     values = [y for rows in points.values() for _, y in rows]
     if not values:
         return Markup("")
-    high = max([*sorted(values)[:max(1, round(0.98 * len(values)))], 1e-9])  # a few at the start
+    least = 1.0 if title.endswith("%") else 1e-9
+    high = max([*sorted(values)[:max(1, round(0.98 * len(values)))], least])  # a few at the start
+    top = high * (1.06 if len(layers) == 1 else 1.1 + 0.07 * len(layers))  # room for their names
     end = max(x for rows in points.values() for x, _ in rows)
-    frame = Frame(*SIZE, Axis(0, end, 52, SIZE[0] - 16), Axis(0, high * 1.06, SIZE[1] - 48, 30))
+    frame = Frame(*SIZE, Axis(0, end, 52, SIZE[0] - 16), Axis(0, top, SIZE[1] - 48, 30))
     unit, letter = (1e6, "million") if end >= 2e6 else (1e3, "thousand")
     parts = [axes(frame, (f"{letter} tokens", title),
                   (nice_ticks(0, end, 6), nice_ticks(0, high, 5)),
                   lambda x: f"{x / unit:g}")]
     for number, (layer, rows) in enumerate(points.items()):
         class_ = COLOURS[number % len(COLOURS)]
-        drawn = [frame.point(x, min(y, high * 1.06)) for x, y in rows]
+        drawn = [frame.point(x, min(y, top)) for x, y in rows]
         parts.append(line(drawn, class_))
         if len(layers) > 1:
             parts.append(el("text", f"layer {layer}", class_=f"key halo {class_}",
-                            x=SIZE[0] - 20, y=46 + 17 * number, text_anchor="end"))
+                            x=SIZE[0] - 20, y=40 + 16 * number, text_anchor="end"))
     return picture(frame, f"{title} over tokens", "course", *parts)
 
 

@@ -6,7 +6,7 @@
 a token's candidates are proposed, a quarter more than k, and decided between in float32.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -15,6 +15,8 @@ from torch import Tensor
 
 from sternpost.sae.sparse import Entries, dots
 
+Sum = Callable[[Tensor], Tensor]
+"""A tensor's sum over all processes that train together, each on its share of the batch."""
 BLOCK = 1 << 23
 """Pre-activations made at once, at most."""
 
@@ -61,17 +63,32 @@ def best(pairs: Pairs, k: int) -> Pairs:
     return Pairs(values, pairs.indices.gather(1, at))
 
 
-def top_of_batch(x: Float[Tensor, "token d_model"], encoder: Encoder, k: int) -> Entries:
-    """The k * tokens largest positive pre-activations of the whole batch."""
-    each, wanted = min(4 * k, len(encoder.b_enc)), k * len(x)
+def top_of_batch(x: Float[Tensor, "token d_model"], encoder: Encoder, k: int,
+                 add_up: Sum = lambda x: x) -> tuple[Entries, Float[Tensor, ""]]:
+    """The k * tokens largest positive pre-activations of the whole batch, and the least of them.
+    Of several processes that share a batch each gets its own tokens'."""
+    each = min(4 * k, len(encoder.b_enc))
+    wanted = k * int(add_up(x.new_tensor(float(len(x)))))
     while True:
         values, ids = top(x, encoder, each)
-        kept = torch.topk(values.flatten(), min(wanted, values.numel()), sorted=False)
-        least = kept.values.min().clamp(min=torch.finfo(values.dtype).tiny)
+        least = _nth_largest(values, wanted, add_up)
         chosen = values >= least
-        if each == len(encoder.b_enc) or not bool(chosen.all(1).any()):
-            return Entries.of(values, ids).where(chosen.flatten())
+        full = add_up(chosen.all(1).any().to(x.dtype))
+        if each == len(encoder.b_enc) or not bool(full):
+            return Entries.of(values, ids).where(chosen.flatten()), least
         each = min(2 * each, len(encoder.b_enc))  # a token may have more than was looked at
+
+
+def _nth_largest(values: Tensor, n: int, add_up: Sum) -> Tensor:
+    """The nth largest of all processes' values; the least positive number where fewer are positive.
+    Numbers from 0 up are in the order of their bits, which are halved until one is left."""
+    bits = values.flatten().view(torch.int32 if values.dtype == torch.float32 else torch.int64)
+    low, high = 1, torch.iinfo(bits.dtype).max
+    while low < high:
+        middle = low + (high - low + 1) // 2
+        enough = int(add_up((bits >= middle).sum())) >= n
+        low, high = (middle, high) if enough else (low, middle - 1)
+    return bits.new_tensor(low).view(values.dtype)
 
 
 def over(x: Float[Tensor, "token d_model"], encoder: Encoder,

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from sternpost.files import canonical_json, write_tensors
 from sternpost.sae.autoencoder import SAE
-from sternpost.sae.choose import Encoder, best, over, top, top_of_batch
+from sternpost.sae.choose import Encoder, Sum, best, over, top, top_of_batch
 from sternpost.sae.losses import (
     WINDOW,
     Chosen,
@@ -38,8 +38,6 @@ from sternpost.types import Hookpoint
 
 Batches = Callable[[int], Float[Tensor, "token d_model"]]
 """The batch of a step: the same one for the same step, however often it is asked for."""
-Sum = Callable[[Tensor], Tensor]
-"""A tensor's sum over all processes that train together, each on its share of the batch."""
 CHECKPOINT = "checkpoint.safetensors"
 KEPT = 0.9
 """BatchTopK: how much of the threshold so far is kept at every step."""
@@ -103,12 +101,12 @@ class Trainer:
         how = self.settings
         encoder = Encoder(self.W_enc, self.b_enc, how.bf16)
         if how.kind == "batchtopk":
-            entries = top_of_batch(x, encoder, how.k)
-            self._keep_threshold(entries.value.min())
+            entries, least = top_of_batch(x, encoder, how.k, self.add_up)
+            self._keep_threshold(least)
             return Chosen(entries)
         if how.kind == "jumprelu":
             if self.step == 0:
-                self._keep_threshold(top_of_batch(x, encoder, how.k).value.min())
+                self._keep_threshold(top_of_batch(x, encoder, how.k, self.add_up)[1])
             least = (self.log_threshold - WINDOW / 2).exp()
             return Chosen.over(over(x, encoder, least), self.log_threshold)
         if not how.multi_weight:
@@ -152,8 +150,7 @@ class Trainer:
             tensor.grad = self.add_up(found[name])
 
     def _keep_threshold(self, least: Tensor) -> None:
-        ones = self.add_up(torch.ones_like(least))
-        least = (self.add_up(least) / ones).clamp(min=1e-6)
+        least = least.clamp(min=1e-6)
         kept = KEPT if self.step else 0.0
         self.log_threshold.copy_((kept * self.log_threshold.exp() + (1 - kept) * least).log())
 

@@ -16,6 +16,7 @@ from sternpost.files import (
     make_folder,
     read_json,
     remove_folder,
+    remove_unfinished,
     write_json,
     write_text,
 )
@@ -56,8 +57,9 @@ class RunFolder:
         return value
 
     def close(self) -> None:
-        """Throws away what only an unfinished run needs."""
+        """Throws away what only an unfinished run needs, and what a kill left half-written."""
         remove_folder(self.stages)
+        remove_unfinished(self.path)
 
     def discard(self) -> None:
         """Takes back everything that this run wrote; other files stay."""
