@@ -23,7 +23,9 @@ def measure() -> None:
     jump = replace(plain, kind="jumprelu", k=None, threshold=torch.rand(M))
     saes = {"topk": plain, "topk, nothing subtracted": replace(plain, subtract_b_dec=False),
             "topk, layer_norm": replace(plain, per_token="layer_norm"), "jumprelu": jump,
-            "jumprelu, constant_norm_rescale": replace(jump, per_token="constant_norm_rescale")}
+            "jumprelu, constant_norm_rescale": replace(jump, per_token="constant_norm_rescale"),
+            "matryoshka topk": replace(plain, prefixes=(6, M)),
+            "matryoshka jumprelu": replace(jump, prefixes=(6, M))}
     x, rows = torch.randn(12, D) * 2 + 0.3, []
     for name, sae in saes.items():
         with tempfile.TemporaryDirectory() as folder, torch.no_grad():

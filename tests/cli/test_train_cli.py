@@ -53,8 +53,9 @@ def test_plan_and_dry_run_write_nothing(recipe: Path, tmp_path: Path,
     code, said, _ = call(capsys, "plan", recipe)
     assert code == 0
     assert "this machine" in said
-    code, said, _ = call(capsys, "plan", recipe, "--layers", 1, 2, "--json")
-    assert json.loads(said)["layers"] == [1, 2]
+    for flag in ("--layers", "--layer"):
+        code, said, _ = call(capsys, "plan", recipe, flag, 1, 2, "--json")
+        assert json.loads(said)["layers"] == [1, 2]
     code, said, _ = call(capsys, "train", recipe, "--out", tmp_path / "no", "--dry-run")
     assert code == 0
     assert sorted(tmp_path.iterdir()) == before

@@ -10,7 +10,7 @@ from sternpost.jobs.settings import read_recipe, settings_from
 
 S = TypeVar("S")
 
-MANY = ("--archetype", "--feature", "--clamp", "--layers", "--corpus", "--prefixes")
+MANY = ("--archetype", "--feature", "--clamp", "--layers", "--layer", "--corpus", "--prefixes")
 """Options that take one or more words, or may be repeated."""
 
 
@@ -53,7 +53,8 @@ def _option(spec: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     shown = f"  [default: {default:g}]" if isinstance(default, float) else \
         f"  [default: {default}]" if isinstance(default, str | int) else ""
     if many is not None:
-        return click.option(name, spec.name, multiple=True, metavar=_meta(many), help=text)
+        also = [f"--{spec.metadata['also']}"] if spec.metadata["also"] else []
+        return click.option(name, *also, spec.name, multiple=True, metavar=_meta(many), help=text)
     if spec.metadata["choices"]:
         return click.option(name, spec.name, type=click.Choice(spec.metadata["choices"]),
                             default=None, help=text + shown)

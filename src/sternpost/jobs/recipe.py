@@ -27,7 +27,7 @@ class Recipe:
 
     model: str = setting("Model: a folder or a Hub id.")
     layers: tuple[int, ...] = setting("Block whose output is read, 0-based; several are trained "
-                                      "from one pass of the model.", many=int)
+                                      "from one pass of the model.", many=int, also="layer")
     out: str | None = setting("Folder for the SAEs, or for what is harvested.", None)
     corpus: tuple[str, ...] = setting("What is read: FILE[#column] or hf:org/name/split. "
                                       "Repeatable.", many=str)

@@ -16,9 +16,9 @@ S = TypeVar("S")
 
 
 def setting(help: str, default: Any = MISSING, many: type | None = None,
-             choices: Sequence[str] = ()) -> Any:
+            choices: Sequence[str] = (), also: str | None = None) -> Any:
     """A field with its help text; `many`: a sequence of that type, () if not given."""
-    metadata = {"help": help, "many": many, "choices": tuple(choices)}
+    metadata = {"help": help, "many": many, "choices": tuple(choices), "also": also}
     return field(default=() if many else default, metadata=metadata)
 
 
@@ -207,6 +207,8 @@ def _check_features(s: RunSettings) -> None:
 def settings_from(cls: type[S], given: Mapping[str, Any], where: str) -> S:
     """`given` as settings. Unknown and missing keys are refused by name, with what is known."""
     known = {spec.name: spec for spec in fields(cls)}  # type: ignore[arg-type]
+    names = {spec.metadata["also"]: name for name, spec in known.items() if spec.metadata["also"]}
+    given = {names.get(key, key): value for key, value in given.items()}
     for key in given:
         if key not in known:
             raise InputError(f"{where}: unknown setting {key!r}. Known: {', '.join(known)}.")
