@@ -129,3 +129,23 @@ def test_processes_read_different_documents_and_all_of_them(tmp_path: Path) -> N
             docs[0].shuffled(2 * n + process, 3) % 20 == 0 for n in range(after["served"][0]))]
     first = [set(one[:8]) for one in read]
     assert not first[0] & first[1]
+
+
+def test_documents_that_cannot_be_read_are_left_out_and_counted(tmp_path: Path) -> None:
+    lines = [json.dumps(row) for row in TEXT]
+    lines[3], lines[7], lines[20] = '{"text": " "}', "{broken", "[]"
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    walk = Walk([open_documents(str(tmp_path / "a.jsonl"))], 1.0, seed=1)
+    _, texts, after = walk.next(walk.start())
+    rounds = after["served"][0] / 23
+    assert 2 * (rounds - 1) <= after["broken"] <= 2 * (rounds + 1)  # document 20 is held out
+    assert any(f"{name}" in after["said"] for name in ("row 4", "document 8"))
+    assert not {"Words 3", "Words 7", "Words 20", "Words 0"} & {text.text for text in texts}
+    assert [text.text for text in walk.held_out()] == ["Words 0"]
+
+
+def test_a_corpus_of_nothing_readable_is_given_up(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "fine"}\n' + '{"text": ""}\n' * 300)
+    walk = Walk([open_documents(str(tmp_path / "a.jsonl"))], 1.0, seed=1)
+    with pytest.raises(PromptFileError, match="blank"):
+        walk.next(walk.start())

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from sternpost.errors import InputError
+
 Cursor = Mapping[str, Any]
 """Where a walk over texts stands: plain values."""
 
@@ -89,7 +91,8 @@ class Windows:
                 break
             empty = 0 if length else empty + 1
             if empty == EMPTY:
-                raise ValueError(f"{EMPTY} groups of texts in a row gave no token.")
+                raise InputError(f"{EMPTY} groups of texts in a row gave no token to train on. "
+                                 "Give longer texts.")
             group = self.read(cursor)
         self._next, self._carried = Mark(cursor, inside), group if inside else None
 

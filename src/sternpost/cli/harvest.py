@@ -31,5 +31,7 @@ def harvest(recipe: str | None, changes: tuple[str, ...], as_json: bool, **optio
     if isinstance(done, TrainPlan):
         click.echo(json.dumps(done.as_dict(), indent=2) if as_json else "\n".join(done.lines()))
         return
+    for warning in done.note["warnings"]:
+        click.echo(f"note: {warning}", err=True)
     click.echo(json.dumps(done.note, indent=2, ensure_ascii=False) if as_json else
                f"{done.headline}\ntrain on it: sternpost train ... --activations {done.path}")

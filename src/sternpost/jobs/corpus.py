@@ -1,10 +1,12 @@
 """The walk over a corpus: which texts are read next, in groups, and what a model makes of them.
 
 Chat and plain text are read so that their tokens stand in the wanted share. Every so-many-th
-document is never trained on but measured on. Where the walk stands is a few numbers.
+document is never trained on but measured on. One that cannot be read is left out and counted.
+Where the walk stands is a few numbers.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +24,8 @@ TOGETHER = 64
 """Texts a group, at most."""
 HELD_OUT = 20
 """Every so-many-th document of a file is measured on, from the first."""
+HOPELESS = 200
+"""Documents in a row that cannot be read, after which the corpus is given up."""
 MEASURED = 64
 """Documents that are measured on, at most."""
 
@@ -52,7 +56,8 @@ class Walk:
 
     def start(self) -> Cursor:
         """Where the walk begins."""
-        return {"served": [0] * len(self.kinds), "tokens": [0] * len(self.kinds)}
+        return {"served": [0] * len(self.kinds), "tokens": [0] * len(self.kinds), "broken": 0,
+                "said": None}
 
     def next(self, cursor: Cursor) -> tuple[int, list[Transcript], Cursor]:
         """The kind whose tokens are furthest behind, its next texts, and where the walk then
@@ -60,13 +65,22 @@ class Walk:
         behind = [tokens / share for tokens, share in
                   zip(cursor["tokens"], self.shares, strict=True)]
         kind = behind.index(min(behind))
-        served, texts = list(cursor["served"]), []
+        served, texts, in_a_row = list(cursor["served"]), [], 0
+        broken, said = cursor["broken"], cursor["said"]
         while len(texts) < TOGETHER:
-            text = self._nth(kind, served[kind] * self.processes + self.process)
+            try:
+                text = self._nth(kind, served[kind] * self.processes + self.process)
+            except PromptFileError as error:
+                broken, said, in_a_row, text = broken + 1, said or str(error), in_a_row + 1, None
+                if in_a_row >= HOPELESS:
+                    raise
+            else:
+                in_a_row = 0
             served[kind] += 1
             if text is not None:
                 texts.append(text)
-        return kind, texts, {"served": served, "tokens": list(cursor["tokens"])}
+        return kind, texts, {"served": served, "tokens": list(cursor["tokens"]), "broken": broken,
+                             "said": said}
 
     def _nth(self, kind: int, nth: int) -> Transcript | None:
         """None where the document is held out."""
@@ -85,7 +99,9 @@ class Walk:
         for docs in self.kinds:
             for one in docs:
                 numbers = [n for n in range(0, len(one), HELD_OUT) if is_held_out(one, n)]
-                out += [one[n] for n in numbers[:max(1, MEASURED // len(self.corpus))]]
+                for number in numbers[:max(1, MEASURED // len(self.corpus))]:
+                    with suppress(PromptFileError):  # counted where the walk meets such
+                        out.append(one[number])
         return out
 
 
@@ -129,3 +145,11 @@ def corpus_note(corpus: Sequence[Documents]) -> list[dict[str, Any]]:
     """What a corpus is known by."""
     return [{"path": one.path.rpartition("/")[2], "documents": len(one), "chat": one.chat,
              "sha256": one.sha256} for one in corpus]
+
+
+def left_out(cursor: Cursor) -> list[str]:
+    """A warning, where documents could not be read on the walk so far."""
+    if not cursor["broken"]:
+        return []
+    return [f"corpus: {cursor['broken']} of {sum(cursor['served'])} documents could not be read "
+            f"and were left out; the first: {cursor['said']}"]

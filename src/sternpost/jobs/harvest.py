@@ -17,7 +17,7 @@ from sternpost.activations.shards import SHARD, finish_shards, shard_name
 from sternpost.activations.windows import Mark, Windows
 from sternpost.errors import InputError
 from sternpost.files import read_json, write_json, write_tensors
-from sternpost.jobs.corpus import Reader, Walk
+from sternpost.jobs.corpus import Reader, Walk, left_out
 from sternpost.jobs.plan import TrainPlan, plan_of
 from sternpost.jobs.progress import Watch
 from sternpost.jobs.recipe import Recipe
@@ -117,4 +117,5 @@ def _harvest(inputs: Read, folder: RunFolder, watch: Watch, team: Team) -> None:
     write_json(path / HARVEST, {
         "kind": "harvest", "model": recipe.model, "hashes": inputs.hashes,
         "layers": list(recipe.layers), "tokens": recipe.tokens, "d_model": inputs.shape.d_model,
-        "dtype": kind, "recipe": recipe.identity(), "timing": watch.seconds})
+        "dtype": kind, "warnings": left_out(windows.following.cursor),
+        "recipe": recipe.identity(), "timing": watch.seconds})

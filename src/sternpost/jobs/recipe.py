@@ -79,6 +79,14 @@ class Recipe:
             raise InputError(f"layers names a block twice: {list(self.layers)}.")
         for layer in self.layers:
             Hookpoint(layer)
+        for name in ("lr", "aux_weight", "multi_weight"):
+            value = getattr(self, name)
+            if value is not None and not (0 <= value < 1e6 and (value or name != "lr")):
+                raise InputError(f"{name} is a positive number; got {value}." if name == "lr" else
+                                 f"{name} is a number from 0 up; got {value}.")
+        if self.tokens < self.batch:
+            raise InputError(f"{self.tokens} tokens are less than one batch of {self.batch}. Give "
+                             "more tokens, or a smaller batch.")
         if not 0 <= self.chat_share <= 1:
             raise InputError(f"chat_share lies between 0 and 1; got {self.chat_share}.")
         if self.buffer < self.batch:

@@ -14,6 +14,7 @@ import torch
 from sternpost.engines.streams import recovered
 from sternpost.engines.transformers import TransformersEngine
 from sternpost.files import read_json, read_jsonl, sha256_file, write_json, write_text
+from sternpost.jobs.corpus import left_out
 from sternpost.jobs.metrics import FILE
 from sternpost.jobs.progress import Watch
 from sternpost.jobs.sources import FromModel, Source
@@ -75,10 +76,12 @@ def finish(inputs: "Read", engine: TransformersEngine | None, source: Source,
                 "d_sae": sae.d_sae, "k": recipe.k, **_quality(sae, sample, held),
                 **_spliced(engine, source, sae, recipe.context),
                 "sha256": sha256_file(weights_in(path / f"layers.{layer}"))})
+    skipped = left_out(source.windows.following.cursor) if isinstance(source, FromModel) else []
     results = {
         "kind": "train", "model": recipe.model, "layers": list(recipe.layers),
         "tokens": recipe.steps * recipe.batch, "saes": entries, "metrics": FILE,
-        "recipe": recipe.identity(), "warnings": _warnings(entries), "timing": watch.seconds,
+        "recipe": recipe.identity(),
+        "warnings": [*skipped, *_warnings(entries)], "timing": watch.seconds,
         "provenance": {"seed": recipe.seed, "date": datetime.now(UTC).isoformat(timespec="seconds"),
                        "hashes": inputs.hashes,
                        "versions": {"python": python_version(), **{name: version(name) for name in (
