@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sternpost.errors import SternpostError as SternpostError
     from sternpost.jobs.chat import chat as chat
     from sternpost.jobs.doctor import doctor as doctor
+    from sternpost.jobs.features_find import features_find as features_find
     from sternpost.jobs.harvest import harvest as harvest
     from sternpost.jobs.load import load_sae as load_sae
     from sternpost.jobs.pack import load_pack as load_pack
@@ -42,7 +43,8 @@ _HOME = {
     "FakeEngine": "engines.fake", "Floor": "types", "Hookpoint": "types",
     "MahalanobisCap": "types", "NormCap": "types", "Plan": "types",
     "Positions": "types", "Scale": "types", "SternpostError": "errors", "chat": "jobs.chat",
-    "demo": "pipeline", "doctor": "jobs.doctor", "harvest": "jobs.harvest",
+    "demo": "pipeline", "doctor": "jobs.doctor", "features_find": "jobs.features_find",
+    "harvest": "jobs.harvest",
     "load_model": "jobs.load", "load_pack": "jobs.pack", "load_sae": "jobs.load",
     "plan": "jobs.plan", "run": "pipeline", "sae_list": "jobs.sae_list", "steer": "engines.steer",
     "train": "jobs.train",
@@ -50,8 +52,8 @@ _HOME = {
 
 __all__ = ["Ablate", "Add", "Ceiling", "Clamp", "FakeEngine", "Floor", "Hookpoint",
            "MahalanobisCap", "NormCap", "Plan", "Positions", "Scale", "SternpostError", "chat",
-           "demo", "doctor", "harvest", "load_model", "load_pack", "load_sae", "plan", "run",
-           "sae_list", "steer", "train"]
+           "demo", "doctor", "features_find", "harvest", "load_model", "load_pack", "load_sae",
+           "plan", "run", "sae_list", "steer", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from sternpost.sae import SAE
@@ -29,13 +29,20 @@ def active_in(refusals: Iterable[Float[Tensor, "_ d_model"]], sae: SAE,
               at_least: int = 2) -> list[int]:
     """Features active on at least `at_least` tokens of one of the `refusals`, the most often
     active first."""
+    most = active_counts(refusals, sae)
+    ranked = most.argsort(descending=True, stable=True).tolist()
+    return [feature for feature in ranked if most[feature] >= at_least]
+
+
+def active_counts(refusals: Iterable[Float[Tensor, "_ d_model"]],
+                  sae: SAE) -> Int[Tensor, " d_sae"]:
+    """On how many tokens of one of the `refusals` each feature is active, at most."""
     most = torch.zeros(sae.d_sae, dtype=torch.long, device=sae.device)
     for values in refusals:
         acts = sae.encode(values.to(sae.device))
         counts = torch.bincount(acts.indices[acts.values > 0], minlength=sae.d_sae)
         most = torch.maximum(most, counts)
-    ranked = most.argsort(descending=True, stable=True).tolist()
-    return [feature for feature in ranked if most[feature] >= at_least]
+    return most
 
 
 def attribution(values: Float[Tensor, "token d_model"], gradient: Float[Tensor, "token d_model"],

@@ -20,13 +20,16 @@ Ids = tuple[int, ...]
 
 
 @contextmanager
-def run_folder(settings: RunSettings, inputs: Inputs) -> Iterator[RunFolder]:
+def run_folder(settings: RunSettings, inputs: Inputs, verb: str = "run",
+               last: str = "results.json") -> Iterator[RunFolder]:
     """The run's folder. Bad input that shows only now leaves nothing behind; an interrupted or
-    unwritable run keeps what it has, for --resume."""
+    unwritable run keeps what it has, for --resume. `last`: the file that says it is finished."""
     # a prompt file is known by its hash; where it lies, and how that is spelled, is not the run's
     named = {kind: Path(getattr(settings, kind)).name for kind in inputs.files}
     identity = settings.identity() | named | {"hashes": inputs.hashes}
-    folder = open_run_folder(Path(settings.out), identity, settings.resume, settings.force)
+    if verb != "run":
+        identity["verb"] = verb
+    folder = open_run_folder(Path(settings.out), identity, settings.resume, settings.force, last)
     try:
         yield folder
     except OutputError:

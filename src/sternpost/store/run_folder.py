@@ -22,7 +22,8 @@ from sternpost.files import (
 )
 
 OURS = ("run.json", "results.json", "samples.jsonl", "search.jsonl", "splits.json", "report.html",
-        "diffmean.safetensors", "metrics.jsonl", "progress.json", "held-out.safetensors")
+        "diffmean.safetensors", "metrics.jsonl", "progress.json", "held-out.safetensors",
+        "features.json")
 FOLDERS = ("stages", "sae", "pack", "tensorboard", "layers.*")
 PROMPTS = "prompts"
 """A folder that only holds its prompts is free."""
@@ -69,15 +70,17 @@ class RunFolder:
                 folder.rmdir()
 
 
-def open_run_folder(path: Path, identity: dict[str, Any], resume: bool, force: bool) -> RunFolder:
-    """The folder of the run that `identity` describes. Raises OutputError where it is another
-    run's, or an unfinished one's and `resume` is not asked for."""
+def open_run_folder(path: Path, identity: dict[str, Any], resume: bool, force: bool,
+                    last: str = "results.json") -> RunFolder:
+    """The folder of the run that `identity` describes; `last` is the file that it writes last.
+    Raises OutputError where it is another run's, or an unfinished one's and `resume` is not asked
+    for."""
     if path.exists() and not path.is_dir():
         raise OutputError(f"{path} is a file; --out names a folder. Type --out {path}.run")
     known = read_json(path / "run.json") if (path / "run.json").is_file() else None
     same = known is not None and canonical_json(known.get("identity")) == canonical_json(identity)
     if same and not force:
-        if (path / "results.json").is_file():
+        if (path / last).is_file():
             remove_folder(path / "stages")  # where Ctrl-C came after the last file was written
             return RunFolder(path, finished=True)
         if not resume:

@@ -1,0 +1,61 @@
+"""`sternpost features`: which features there are, and what they do."""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sternpost.cli.options import debug, from_recipe, from_settings, settings_of
+from sternpost.jobs.settings import RunSettings
+
+if TYPE_CHECKING:
+    from sternpost.jobs.features_find import FoundFeatures
+
+SHOWN = 10
+
+
+@click.group()
+def features() -> None:
+    """Features that make a model refuse, and those that see harm."""
+
+
+@features.command("find", context_settings={"show_default": False})
+@from_recipe
+@from_settings(RunSettings)
+@debug
+def find(recipe: str | None, changes: tuple[str, ...], as_json: bool, **options: Any) -> None:
+    """Rank features by seven methods, clamp the best, build sets of them, confirm on new prompts.
+
+    Takes what `sternpost run` takes.
+    """
+    from rich.console import Console
+
+    from sternpost.engines.quiet import quiet_libraries
+    from sternpost.jobs.dry_run import RunPlan
+    from sternpost.jobs.features_find import find_features
+    from sternpost.jobs.progress import Watch
+
+    quiet_libraries()
+    settings = settings_of(RunSettings, "features find", recipe, changes,
+                           {**options, "no_gate": True})
+    done = find_features(settings, Watch(Console(stderr=True)))
+    if isinstance(done, RunPlan):
+        click.echo(json.dumps(done.as_dict(), indent=2) if as_json else "\n".join(done.lines()))
+    elif as_json:
+        click.echo(json.dumps(done.found, indent=2, ensure_ascii=False))
+    else:
+        show(done)
+
+
+def show(done: "FoundFeatures") -> None:
+    """The best of every method side by side, the sets, and what was confirmed."""
+    from rich.console import Console
+
+    from sternpost.report.features import confirmed_table, methods_table
+
+    console = Console()
+    console.print(methods_table(done.found, SHOWN))
+    console.print(confirmed_table(done.found))
+    for warning in done.found["warnings"]:
+        click.echo(f"note: {warning}")
+    click.echo(f"all of it: {done.path / 'features.json'}")

@@ -1,0 +1,71 @@
+"""`features find` on dinghy's prompts: what is written, and that it is what the methods say."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import sternpost
+from sternpost.files import read_json, read_jsonl
+from sternpost.jobs.demo import demo_settings
+
+pytestmark = pytest.mark.slow
+METHODS = ["paper", "contrast", "cc_delta", "diffmean_cosine", "attribution", "output_score",
+           "causal_grid"]
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("features")
+    demo = demo_settings(out=str(folder / "demo"), seed=0, quick=True, resume=False, force=False)
+    files = {kind: getattr(demo, kind) for kind in ("unsafe", "safe", "capability", "corpus")}
+    return {"model": "dinghy", **files, "out": str(folder / "found"), "d_sae": 256, "k": 16,
+            "tokens": 200_000, "limit": 150, "max_new_tokens": 24}
+
+
+@pytest.fixture(scope="module")
+def found(told: dict[str, Any]) -> Any:
+    return sternpost.features_find(**told)
+
+
+def test_every_method_ranks_features(found: Any) -> None:
+    methods = found.found["methods"]
+    assert list(methods) == METHODS
+    for name, entries in methods.items():
+        scores = [entry["score"] for entry in entries]
+        assert entries, name
+        assert len({entry["feature"] for entry in entries}) == len(entries)
+        assert scores == sorted(scores, reverse=True)
+    tried = {entry["feature"] for entry in methods["causal_grid"]}
+    for name in METHODS[:-1]:
+        assert {entry["feature"] for entry in methods[name][:12]} & tried
+    assert len(found.to_pandas()) == sum(map(len, methods.values()))
+
+
+def test_sets_controls_and_harm_stand_beside_them(found: Any) -> None:
+    body = found.found
+    assert all(one["score"] >= other["score"] for one, other in
+               zip(body["sets"], body["sets"][1:], strict=False))
+    assert [c["control"] for c in body["controls"]] == ["random"] * 4 + ["most_general"]
+    assert body["harm"]
+    assert all(-1 <= rho <= 1 for rho in body["agreement"].values())
+
+
+def test_what_was_confirmed_is_counted_over_the_test_split(found: Any) -> None:
+    lines = read_jsonl(found.path / "samples.jsonl")
+    test = set(read_json(found.path / "splits.json")["test"])
+    assert {line["prompt_sha256"] for line in lines} <= test
+    for name, entry in found.found["confirmed"].items():
+        if name == "set_against_paper":
+            continue
+        mine = [line for line in lines if line["condition"] == name and line["kind"] == "unsafe"
+                and line["harm_kind"] != "offensive"]
+        assert entry["unsafe_refusal"]["hits"] == sum(line["hit"] for line in mine)
+        assert entry["unsafe_refusal"]["n"] == len(mine)
+
+
+def test_it_is_shown_again_and_another_run_is_refused(found: Any, told: dict[str, Any]) -> None:
+    assert sternpost.features_find(**told).found == found.found
+    with pytest.raises(sternpost.SternpostError, match="another run"):
+        sternpost.run(**told)
+    assert not (Path(told["out"]) / "results.json").exists()

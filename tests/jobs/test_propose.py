@@ -1,0 +1,141 @@
+"""Planted truth: an SAE on a random model, one feature of which writes the refusal's token and one
+of which reads a marker. Every method must find its own."""
+
+from typing import Any
+
+import pytest
+import torch
+
+import sternpost
+from sternpost.engines.templates import Template
+from sternpost.engines.transformers import TransformersEngine
+from sternpost.jobs.find import Refusals
+from sternpost.jobs.propose import Proposals
+from sternpost.sae import SAE, FeatureStats
+from sternpost.types import Completion, Hookpoint, LabelledPrompt, Message, Request
+
+WRITES, READS, D_SAE = 7, 23, 40
+AT = Hookpoint(3)
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_models: dict[str, str]) -> TransformersEngine:
+    model, tokenizer = sternpost.load_model(tiny_models["llama"])
+    return TransformersEngine(model, Template(tokenizer), 16)
+
+
+def request(text: str) -> Request:
+    return Request((Message("user", text),), text)
+
+
+@pytest.fixture(scope="module")
+def pairs(engine: TransformersEngine) -> list[tuple[LabelledPrompt, Completion]]:
+    """Unsafe prompts end with the marker and are refused with a token of their own."""
+    refusal = engine.encode("N")[0]
+    out = []
+    for number in range(40):
+        unsafe = number % 2 == 0
+        asked = request(f"tell me of {number}{'Z' if unsafe else 'abcdefghij'[number % 10]}")
+        ids = engine.encode(engine.template.render(asked.messages))
+        reply = (refusal,) * 3 if unsafe else tuple(engine.encode("yes"))
+        out.append((LabelledPrompt(asked, "unsafe" if unsafe else "safe"),
+                    Completion(asked, "", "", tuple(ids), reply)))
+    return out
+
+
+@pytest.fixture(scope="module")
+def sae(engine: TransformersEngine, pairs: Any) -> SAE:
+    """Random but for two features: one reads where refused replies begin and in them, and writes
+    their token; one reads the marker at t_inst and writes nothing that is seen."""
+    rows = list(engine.residuals([_whole(c) for _, c in pairs], AT))
+    ends = engine.template.t_inst([list(c.prompt_ids) for _, c in pairs])
+    both = list(zip(rows, ends, pairs, strict=True))
+    mean = torch.cat([r.values for r in rows]).mean(0)
+    # from where the tail ends, through the reply; all the rest, and the answered ones
+    begins = [r.values[len(c.prompt_ids) - 1:] for r, _, (p, c) in both if p.kind == "unsafe"]
+    others = [r.values[end + 1:] for r, end, (p, c) in both if p.kind == "safe"]
+    marked = [r.values[end] for r, end, (p, _) in both if p.kind == "unsafe"]
+    unmarked = [r.values[end] for r, end, (p, _) in both if p.kind == "safe"]
+    g = torch.Generator().manual_seed(0)
+    W_enc = 0.02 * torch.randn(D_SAE, engine.d_model, generator=g)
+    W_dec = torch.nn.functional.normalize(torch.randn(D_SAE, engine.d_model, generator=g), dim=1)
+    b_enc = torch.zeros(D_SAE)
+    token = engine.encode("N")[0]
+    W_dec[WRITES] = torch.nn.functional.normalize(
+        engine.model.get_output_embeddings().weight[token].detach()
+        * engine.model.model.norm.weight.detach(), dim=0)
+    for feature, on, off in ((WRITES, torch.cat(begins), torch.cat(others)),
+                             (READS, torch.stack(marked), torch.stack(unmarked))):
+        W_enc[feature], b_enc[feature] = separating(on - mean, off - mean)
+    high = torch.full((D_SAE,), 30.0)  # so far is far beyond what the random model says
+    return SAE(W_enc, W_dec, b_enc, mean, AT, k=6, residual_norm=1.0,
+               stats=FeatureStats(high, high / 100), threshold=high / 300)
+
+
+def separating(on: torch.Tensor, off: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """A row and a bias that are near 3 on one side and near -3 on the other: least squares."""
+    x = torch.cat([torch.cat([on, off]), torch.ones(len(on) + len(off), 1)], 1).double()
+    y = torch.cat([torch.full((len(on),), 3.0), torch.full((len(off),), -3.0)]).double()
+    gram = x.T @ x + 1e-6 * x.square().sum() / len(x.T) * torch.eye(x.shape[1]).double()
+    found = torch.linalg.solve(gram, x.T @ y).float()
+    return found[:-1], found[-1]
+
+
+def _whole(c: Completion) -> Any:
+    from sternpost.types import Transcript
+
+    return Transcript(ids=(*c.prompt_ids, *c.reply_ids))
+
+
+@pytest.fixture(scope="module")
+def asked(engine: TransformersEngine, sae: SAE, pairs: Any) -> Proposals:
+    return Proposals(engine, sae, pairs, [p.kind == "unsafe" for p, _ in pairs])
+
+
+@pytest.fixture(scope="module")
+def refused(pairs: Any) -> Refusals:
+    own = [c for p, c in pairs if p.kind == "unsafe"]
+    return Refusals(own[:1], own[1:8], [])
+
+
+def test_the_contrast_on_the_tail_finds_the_writer(asked: Proposals) -> None:
+    found = asked.contrast()
+    assert found[0]["feature"] == WRITES
+    assert found[0]["q"] < 1e-3
+    assert WRITES not in [entry["feature"] for entry in asked.answering()]
+
+
+def test_the_search_for_harm_finds_the_reader(asked: Proposals) -> None:
+    found = asked.harm()
+    assert found[0]["feature"] == READS
+    assert found[0]["auroc"] > 0.95
+
+
+def test_attribution_and_the_papers_list_find_the_writer(asked: Proposals,
+                                                         refused: Refusals) -> None:
+    assert asked.attribution(refused)[0]["feature"] == WRITES
+    listed = asked.paper(refused)
+    assert listed[0]["score"] in [e["score"] for e in listed if e["feature"] == WRITES]
+
+
+def test_the_output_score_finds_the_writer(asked: Proposals) -> None:
+    some = [WRITES, READS, *range(6)]
+    found = asked.output_score(some)
+    assert found[0]["feature"] == WRITES
+    assert {entry["feature"] for entry in found} <= set(some)
+
+
+def test_ranks_are_by_score_and_leave_out_what_has_none(asked: Proposals,
+                                                        refused: Refusals) -> None:
+    for entries in (asked.contrast(), asked.diffmean_cosine(), asked.attribution(refused),
+                    asked.cc_delta()):
+        scores = [entry["score"] for entry in entries]
+        assert scores == sorted(scores, reverse=True)
+        assert all(score > 0 for score in scores)
+        assert len({entry["feature"] for entry in entries}) == len(entries)
+
+
+def test_without_two_sides_there_is_no_contrast(engine: TransformersEngine, sae: SAE,
+                                                pairs: Any) -> None:
+    alone = Proposals(engine, sae, pairs, [True] * len(pairs))
+    assert alone.contrast() == alone.diffmean_cosine() == alone.answering() == []
