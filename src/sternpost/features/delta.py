@@ -9,7 +9,7 @@ A feature that falls silent when the same words are wrapped is one that the wrap
 wrappers that rewrite the request. Overall: names read-side features; says nothing of what they do.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -45,8 +45,8 @@ def delta(plain: Float[Tensor, "pair d_sae"], wrapped: Float[Tensor, "pair d_sae
     p = np.ones(gaps.shape[1])
     moved = np.flatnonzero((gaps != 0).sum(0) >= 5)  # fewer cannot be told from chance
     if len(moved):
-        p[moved] = wilcoxon(gaps[:, moved], axis=0, zero_method="wilcox",
-                            method="asymptotic")[1]
+        found: Any = wilcoxon(gaps[:, moved], axis=0, zero_method="wilcox", method="asymptotic")
+        p[moved] = found.pvalue
     q = false_discovery_control(p)
     scale = np.where(high.numpy() > 0, high.double().numpy(), 1.0)
     return Delta(np.where(q <= rate, mean / scale, 0.0), mean, q)
