@@ -3,7 +3,7 @@
 import sys
 from importlib import import_module
 
-BENCHMARKS = ("conformance", "engine", "interchange", "sae_train", "steering", "sweep")
+BENCHMARKS = ("conformance", "contrast", "engine", "interchange", "sae_train", "steering", "sweep")
 BY_NAME = ("fixtures", "seeds")
 """Run by name alone."""
 

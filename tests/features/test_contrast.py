@@ -27,8 +27,7 @@ def sparse(rows, d_sae, density, seed):
 
 def contrast(x, side):
     out = Contrast(sae(x.shape[1]))
-    for row, which in zip(x, side, strict=True):
-        out.add_values(torch.tensor(row, dtype=torch.float32), int(which))
+    out.add_values(torch.tensor(x, dtype=torch.float32), [int(which) for which in side])
     return out.result()
 
 
@@ -52,13 +51,15 @@ def test_it_is_scipys_on_the_same_steps():
     assert np.allclose(found.active, [(x[~side] > 0).mean(0), (x[side] > 0).mean(0)])
 
 
-def test_what_is_read_is_the_largest_activation_of_any_token():
+@pytest.mark.parametrize("block", [1, 3 * D_SAE, 1 << 20])
+def test_what_is_read_is_the_largest_activation_of_any_token(block, monkeypatch):
     one, g = sae(), torch.Generator().manual_seed(3)
     prompts = [torch.randn(n, 6, generator=g) for n in (4, 1, 7, 3)]
     streamed, by_hand = Contrast(one), Contrast(one)
+    monkeypatch.setattr("sternpost.features.contrast.BLOCK", block)
+    streamed.add(prompts, [0, 1, 0, 1])
     for number, h in enumerate(prompts):
-        streamed.add(h, number % 2)
-        by_hand.add_values(one.encode(h).dense().max(0).values, number % 2)
+        by_hand.add_values(one.encode(h).dense().max(0).values[None], [number % 2])
     assert torch.equal(streamed.counts, by_hand.counts)
     assert torch.allclose(streamed.sums, by_hand.sums)
 
@@ -88,11 +89,11 @@ def test_memory_is_that_of_the_features_and_two_prompts_a_side_are_needed():
     one = Contrast(sae())
     size = one.counts.numel()
     for number in range(50):
-        one.add_values(torch.rand(D_SAE), number % 2)
+        one.add_values(torch.rand(1, D_SAE), [number % 2])
     assert one.counts.numel() == size
     assert int(one.counts.sum()) == 50 * D_SAE
     few = Contrast(sae())
-    few.add_values(torch.rand(D_SAE), 0)
+    few.add_values(torch.rand(1, D_SAE), [0])
     with pytest.raises(SearchError, match="got 0 and 1"):
         few.result()
 

@@ -15,6 +15,7 @@ prompts that belong together (give one of each). Overall: a score says that a fe
 that it does anything.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +33,10 @@ BINS = STEPS * OCTAVES + 2
 """Not active, the steps, and what lies beyond them with the last."""
 
 
+BLOCK = 1 << 20
+"""Largest activations held at once, prompts times features."""
+
+
 @dataclass(frozen=True)
 class Contrasted:
     """How each feature differs between the two sides, `[d_sae]` each."""
@@ -47,7 +52,7 @@ class Contrasted:
 
 
 class Contrast:
-    """Takes prompts one by one, of side 0 or 1."""
+    """Takes prompts of side 0 or 1."""
 
     def __init__(self, sae: SAE) -> None:
         self.sae = sae
@@ -59,20 +64,29 @@ class Contrast:
         """Of x and of its square, a side."""
         self.n = [0, 0]
 
-    def add(self, h: Float[Tensor, "token d_model"], side: int) -> None:
-        """One prompt's residual stream on the tokens that are read."""
-        acts = self.sae.encode(h.to(self.sae.device))
-        ids, values = acts.indices.flatten().cpu(), acts.values.flatten().float().cpu()
-        best = torch.zeros(self.sae.d_sae).scatter_reduce_(0, ids, values, "amax")
-        self.add_values(best, side)
+    def add(self, prompts: Sequence[Float[Tensor, "_ d_model"]], sides: Sequence[int]) -> None:
+        """Prompts' residual streams on the tokens that are read, each of its side."""
+        together = max(1, BLOCK // self.sae.d_sae)
+        for start in range(0, len(prompts), together):
+            some = prompts[start:start + together]
+            acts = self.sae.encode(torch.cat(list(some)).to(self.sae.device))
+            rows = torch.arange(len(some)).repeat_interleave(
+                torch.tensor([len(h) for h in some]))
+            at = rows[:, None] * self.sae.d_sae + acts.indices.cpu()
+            best = torch.zeros(len(some) * self.sae.d_sae).scatter_reduce_(
+                0, at.flatten(), acts.values.flatten().float().cpu(), "amax")
+            self.add_values(best.view(len(some), -1), sides[start:start + together])
 
-    def add_values(self, x: Float[Tensor, " d_sae"], side: int) -> None:
-        """One prompt's largest activations."""
-        at = _bin(x, self.scale)
-        self.counts[side].scatter_add_(0, at[None], torch.ones_like(at[None], dtype=torch.int32))
-        self.sums[side, 0] += x
-        self.sums[side, 1] += x.double().square()
-        self.n[side] += 1
+    def add_values(self, x: Float[Tensor, "prompt d_sae"], sides: Sequence[int]) -> None:
+        """Prompts' largest activations."""
+        at, which = _bin(x, self.scale), torch.tensor(list(sides))
+        for side in (0, 1):
+            mine = which == side
+            ones = torch.ones(int(mine.sum()), x.shape[1], dtype=torch.int32)
+            self.counts[side].scatter_add_(0, at[mine], ones)
+            self.sums[side, 0] += x[mine].double().sum(0)
+            self.sums[side, 1] += x[mine].double().square().sum(0)
+            self.n[side] += int(mine.sum())
 
     def result(self) -> Contrasted:
         """What the prompts so far say. Raises SearchError with fewer than two a side."""

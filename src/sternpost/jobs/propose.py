@@ -80,8 +80,7 @@ class Proposals:
         if len(set(sides)) < 2:
             return []
         contrast = Contrast(self.sae)
-        for side, h in zip(sides, self._read(part), strict=True):
-            contrast.add(h, int(side))
+        contrast.add(self._read(part), [int(side) for side in sides])
         found: Contrasted = contrast.result()
         scores = np.where(discovered(found), found.d, 0.0)
         return ranked(scores, {"d": found.d, "auroc": found.auroc, "p": found.p, "q": found.q,
