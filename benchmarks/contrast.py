@@ -119,7 +119,7 @@ def measure(n: int = 3) -> None:
 def _peak(name: str, size: int) -> float:
     what = {"sternpost": "ours", "naive": "naive"}
     code = ("import torch; torch.set_num_threads(1)\nfrom benchmarks.contrast import *\n"
-            f"engine, sae = subject()\n{name}(engine, sae, texts(engine, {size}))\n"
+            f"engine, sae = subject()\n{what[name]}(engine, sae, texts(engine, {size}))\n"
             "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return float(done.stdout.split()[-1])
