@@ -31,8 +31,8 @@ from sternpost.jobs.doctor import Check, Checkup
 from sternpost.jobs.dry_run import RunPlan
 from sternpost.jobs.pack import Pack
 from sternpost.jobs.result import RunResult
+from sternpost.jobs.run_settings import RunSettings
 from sternpost.jobs.sae_list import PublicSAE, PublicSAEs
-from sternpost.jobs.settings import RunSettings
 from sternpost.sae import SAE
 from sternpost.types import Proof
 

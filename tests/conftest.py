@@ -221,7 +221,7 @@ class FakeRun:
     def tell(self, **changes: Any) -> Any:
         """Runs the pipeline."""
         from sternpost.jobs.progress import Watch
-        from sternpost.jobs.settings import RunSettings
+        from sternpost.jobs.run_settings import RunSettings
         from sternpost.pipeline import tell
 
         return tell(RunSettings(**self.settings(**changes)), Watch(), self.engine)

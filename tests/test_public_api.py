@@ -8,7 +8,7 @@ import pytest
 
 import sternpost
 from sternpost import errors
-from sternpost.jobs.settings import RunSettings
+from sternpost.jobs.run_settings import RunSettings
 
 
 def test_all_is_sorted_and_importable() -> None:

@@ -17,8 +17,9 @@ from sternpost.jobs.gate import fit_gate
 from sternpost.jobs.inputs import read_inputs
 from sternpost.jobs.progress import Watch
 from sternpost.jobs.result import Findings, RunResult, write_results
+from sternpost.jobs.run_settings import RunSettings
 from sternpost.jobs.sae import obtain_sae
-from sternpost.jobs.settings import RunSettings, settings_from, takes
+from sternpost.jobs.settings import settings_from, takes
 from sternpost.jobs.start import baseline, open_bench, run_folder
 from sternpost.jobs.sweep import choose, conditions
 from sternpost.types import Engine

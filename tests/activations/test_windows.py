@@ -64,3 +64,14 @@ def test_a_walk_that_gives_nothing_ends():
     nothing = Windows(lambda cursor: Group([torch.empty(0, 2)], cursor), 4, 0, Mark({}, 0))
     with pytest.raises(ValueError, match="gave no token"):
         nothing.rows(0)
+
+
+def test_of_the_last_window_only_what_is_wanted_is_read():
+    asked = []
+    held = Windows(lambda cursor: asked.append(cursor) or read(cursor), 28, 3,
+                   Mark({"group": 0}, 0))
+    held.rows(0)
+    before = len(asked)
+    last = held.rows(1, 4)
+    assert torch.equal(last[0], ROWS[:4])
+    assert len(asked) - before == 3  # of 3, of none, of 7 rows

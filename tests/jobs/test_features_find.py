@@ -69,3 +69,19 @@ def test_it_is_shown_again_and_another_run_is_refused(found: Any, told: dict[str
     with pytest.raises(sternpost.SternpostError, match="another run"):
         sternpost.run(**told)
     assert not (Path(told["out"]) / "results.json").exists()
+
+
+def test_values_of_one_feature_are_the_runs_to_sweep(told: dict[str, Any]) -> None:
+    with pytest.raises(sternpost.InputError, match="leave out --values"):
+        sternpost.features_find(**{**told, "out": f"{told['out']}-values", "values": (2.0,)})
+
+
+def test_given_features_are_clamped_instead_of_the_methods_best(
+        told: dict[str, Any], found: Any, tmp_path: Path) -> None:
+    some = [entry["feature"] for entry in found.found["methods"]["causal_grid"][:3]]
+    given = {key: value for key, value in told.items() if key not in ("d_sae", "k", "tokens")}
+    again = sternpost.features_find(**{**given, "out": str(tmp_path / "given"), "feature": some,
+                                       "sae": str(found.path / "sae")})
+    grid = again.found["methods"]["causal_grid"]
+    assert {entry["feature"] for entry in grid} == set(some)
+    assert all(entry["origin"] == "given" for entry in grid)

@@ -1,6 +1,7 @@
 """Planted truth: an SAE on a random model, one feature of which writes the refusal's token and one
 of which reads a marker. Every method must find its own."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,10 +10,11 @@ import torch
 import sternpost
 from sternpost.engines.templates import Template
 from sternpost.engines.transformers import TransformersEngine
+from sternpost.jobs.features_find import _trial
 from sternpost.jobs.find import Refusals
 from sternpost.jobs.propose import Proposals
 from sternpost.sae import SAE, FeatureStats
-from sternpost.types import Completion, Hookpoint, LabelledPrompt, Message, Request
+from sternpost.types import Ablate, Clamp, Completion, Hookpoint, LabelledPrompt, Message, Request
 
 WRITES, READS, D_SAE = 7, 23, 40
 AT = Hookpoint(3)
@@ -139,3 +141,11 @@ def test_without_two_sides_there_is_no_contrast(engine: TransformersEngine, sae:
                                                 pairs: Any) -> None:
     alone = Proposals(engine, sae, pairs, [True] * len(pairs))
     assert alone.contrast() == alone.diffmean_cosine() == alone.answering() == []
+
+
+def test_two_values_of_a_feature_are_two_trials(sae: SAE) -> None:
+    settings: Any = SimpleNamespace(mode="exact", positions="all", error="keep")
+    keys = {_trial(sae, edits, settings, "test").key for edits in (
+        [Clamp(3, 1.0)], [Clamp(3, 2.0)], [Ablate(3)], [Ablate(3), Clamp(5, 1.0)],
+        [Clamp(5, 1.0), Ablate(3)])}
+    assert len(keys) == 5

@@ -1,6 +1,8 @@
 """`train` and `harvest` on a tiny model: what is written, that a stop changes nothing, errors."""
 
 import json
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +10,23 @@ import pytest
 import torch
 
 import sternpost
-from sternpost.errors import HookpointError, InputError, OutputError, PromptFileError
+from sternpost.errors import (
+    HookpointError,
+    InputError,
+    MissingExtra,
+    OutputError,
+    PromptFileError,
+)
 from sternpost.files import read_json, read_jsonl
 from sternpost.jobs import harvest as harvests
 from sternpost.jobs import train as trainings
+from sternpost.jobs.metrics import Metrics
+from sternpost.jobs.plan import TrainPlan
+from sternpost.jobs.recipe import Recipe
 from sternpost.jobs.sources import FromModel
+from sternpost.jobs.team import Team
 from sternpost.sae import measure_fit
+from sternpost.sae.settings import Progress
 from sternpost.sae.train import Trainer
 
 STEPS, BATCH = 24, 64
@@ -158,6 +171,74 @@ def test_a_stopped_training_ends_as_one_that_was_not(told: dict[str, Any], at: i
     assert_same(resumed.path, straight)
 
 
+def test_a_checkpoint_of_other_settings_is_refused_and_kept(
+        told: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on another machine, where auto means something else."""
+    update = Trainer.update
+
+    def stop(self: Trainer, x: torch.Tensor) -> Any:
+        if self.step == 7:
+            raise SystemExit(9)
+        return update(self, x)
+
+    monkeypatch.setattr(Trainer, "update", stop)
+    monkeypatch.setattr(trainings, "_has_bf16", lambda device: False)
+    with pytest.raises(SystemExit):
+        sternpost.train(**told)
+    monkeypatch.setattr(trainings, "_has_bf16", lambda device: True)
+    with pytest.raises(OutputError, match="other settings"):
+        sternpost.train(**told, resume=True)
+    assert list(Path(told["out"]).glob("stages/training/step-5/layers.0/*.safetensors"))
+
+
+def test_what_was_kept_survives_bad_input_that_shows_late(
+        told: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = FromModel.batch
+
+    def broken(self: FromModel, step: int) -> Any:
+        if step == 12:
+            raise PromptFileError("unreadable")
+        return batch(self, step)
+
+    monkeypatch.setattr(FromModel, "batch", broken)
+    with pytest.raises(PromptFileError):
+        sternpost.train(**told)
+    assert (Path(told["out"]) / "stages/training/latest.json").is_file()
+
+
+class Board:
+    """In TensorBoard's place."""
+
+    def __init__(self, folder: str, purge_step: int) -> None:
+        self.purge_step, self.scalars, self.closed = purge_step, [], False
+
+    def add_scalar(self, name: str, value: float, step: int) -> None:
+        self.scalars.append((name, step))
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_tensorboard_gets_every_figure_from_the_step_taken_up(
+        told: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sternpost.jobs.metrics._writer", lambda: Board)
+    metrics = Metrics(Path(told["out"]), Recipe(**told, tensorboard=True), Team())
+    metrics.begin(8)
+    metrics.note([Progress(9, .5, 0., 4., .5)] * 2, 1000.0)
+    metrics.close()
+    assert (metrics.board.purge_step, metrics.board.closed) == (9, True)
+    assert metrics.board.scalars == [(f"layers.{layer}/{name}", 9) for layer in (1, 2)
+                                     for name in ("fvu", "l0", "dead_fraction", "loss")]
+
+
+def test_without_tensorboard_it_says_what_to_install(
+        told: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(MissingExtra, match=r"sternpost\[tensorboard\]"):
+        sternpost.train(**told, tensorboard=True)
+    assert not Path(told["out"]).exists()
+
+
 @pytest.mark.parametrize("signal", ["SIGINT", "SIGTERM"])
 def test_a_signal_ends_after_the_step_and_loses_none(told: dict[str, Any], signal: str,
                                                      straight: Path,
@@ -255,6 +336,8 @@ def test_one_document_cannot_be_held_out(told: dict[str, Any], tmp_path: Path) -
 
 
 def test_a_dry_run_plans_and_writes_nothing(told: dict[str, Any]) -> None:
-    plan = sternpost.train(**told, dry_run=True)
-    assert plan == sternpost.plan(**told) or plan.disk == sternpost.plan(**told).disk
+    plan, same = sternpost.train(**told, dry_run=True), sternpost.plan(**told)
+    assert isinstance(plan, TrainPlan)
+    assert replace(plan, hours={}) == replace(same, hours={})  # one's own machine is timed anew
+    assert plan.hours.keys() == same.hours.keys()
     assert not Path(told["out"]).exists()

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,40 @@ def test_documents_that_cannot_be_read_are_left_out_and_counted(tmp_path: Path) 
     assert any(f"{name}" in after["said"] for name in ("row 4", "document 8"))
     assert not {"Words 3", "Words 7", "Words 20", "Words 0"} & {text.text for text in texts}
     assert [text.text for text in walk.held_out()] == ["Words 0"]
+
+
+def test_a_file_is_known_by_the_first_rows_that_can_be_read(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": " "}\n{broken\n{"prompt": "a", "response": "b"}\n')
+    found = open_documents(f"{tmp_path / 'a.jsonl'}#prompt")
+    assert (found.column, found.chat) == ("prompt", True)
+    (tmp_path / "b.jsonl").write_text("{broken\n[]\n")
+    with pytest.raises(PromptFileError, match="document 1: broken JSON"):
+        open_documents(str(tmp_path / "b.jsonl"))
+
+
+def test_a_parquet_file_may_have_empty_row_groups(tmp_path: Path) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    rows = pa.table({"text": [f"Words {i}" for i in range(5)]})
+    with parquet.ParquetWriter(tmp_path / "a.parquet", rows.schema) as file:
+        for part in (rows[:2], rows[:0], rows[2:]):
+            file.write_table(part)
+    found = open_documents(str(tmp_path / "a.parquet"))
+    assert found.sizes == (2, 3)
+    walked = sorted(found[found.shuffled(n, 1)].text or "" for n in range(5))
+    assert walked == [f"Words {i}" for i in range(5)]
+
+
+def test_what_is_measured_on_is_spread_over_the_file(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text("".join(
+        json.dumps({"text": f"Words {i}"}) + "\n" for i in range(5000)))
+    walk = Walk([open_documents(str(tmp_path / "a.jsonl"))], 1.0, seed=1)
+    numbers = [int((text.text or "").split()[1]) for text in walk.held_out()]
+    assert len(numbers) == len(set(numbers)) == 64
+    assert max(b - a for a, b in pairwise(numbers)) <= 100
+    assert numbers[-1] > 4800
+    assert all(number % 20 == 0 for number in numbers)
 
 
 def test_a_corpus_of_nothing_readable_is_given_up(tmp_path: Path) -> None:

@@ -141,3 +141,12 @@ def test_tokens_needed_extends_the_curve():
     assert tokens_needed([(t, 0.5) for t in (100, 200, 400, 800)], 0.05) is None
     assert tokens_needed([], 0.05) is None
     assert tokens_needed(curve[:1], 0.05) is None
+
+
+def test_the_loss_told_is_the_loss_taken():
+    """JumpReLU's pull towards k active features is part of what is minimised, so it is told."""
+    x = sparse_data(512)
+    trainer = trainer_on(x, kind="jumprelu", fewness=0.5, dead_after=10**9)
+    progress = trainer.update(x[:128])
+    fewness = 0.5 * (progress.l0 / 3 - 1) ** 2
+    assert progress.loss == pytest.approx(progress.fvu + fewness, rel=1e-4)

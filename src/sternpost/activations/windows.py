@@ -52,15 +52,16 @@ class Windows:
         self._carried: Group | None = None
         self._rows: list[Tensor] = []
 
-    def rows(self, number: int) -> list[Tensor]:
+    def rows(self, number: int, most: int | None = None) -> list[Tensor]:
         """The rows of window `number` of each layer, in order; valid until the next is asked for.
-        Windows can only be asked for in order."""
+        Windows can only be asked for in order; one of which but `most` rows are read is the last.
+        """
         while not self._rows or self.number < number:
             if self._rows:
                 self.number += 1
-            self._fill()
+            self._fill(self.size if most is None else min(most, self.size))
         assert self.number == number
-        return self._rows
+        return [rows[:most] for rows in self._rows]
 
     @property
     def following(self) -> Mark:
@@ -75,19 +76,19 @@ class Windows:
         order = torch.randperm(self.size, generator=generator)[at * size:(at + 1) * size]
         return [one[order] for one in rows]
 
-    def _fill(self) -> None:
+    def _fill(self, wanted: int) -> None:
         self.start = self._next
         cursor, inside = self.start
         group, filled, empty = self._carried or self.read(cursor), 0, 0
         while True:
             length = len(group.rows[0])
-            take = min(self.size - filled, length - inside)
+            take = min(wanted - filled, length - inside)
             for place, rows in zip(self._buffers(group), group.rows, strict=True):
                 place[filled:filled + take] = rows[inside:inside + take]
             filled, inside = filled + take, inside + take
             if inside == length:
                 cursor, inside = group.after, 0
-            if filled == self.size:
+            if filled == wanted:
                 break
             empty = 0 if length else empty + 1
             if empty == EMPTY:

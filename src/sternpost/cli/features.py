@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sternpost.cli.options import debug, from_recipe, from_settings, settings_of
-from sternpost.jobs.settings import RunSettings
+from sternpost.cli.options import debug, from_recipe, from_settings, planned, settings_of
+from sternpost.jobs.run_settings import RunSettings
 
 if TYPE_CHECKING:
     from sternpost.jobs.features_find import FoundFeatures
@@ -31,17 +31,17 @@ def find(recipe: str | None, changes: tuple[str, ...], as_json: bool, **options:
     from rich.console import Console
 
     from sternpost.engines.quiet import quiet_libraries
-    from sternpost.jobs.dry_run import RunPlan
-    from sternpost.jobs.features_find import find_features
+    from sternpost.jobs.features_find import FoundFeatures, find_features
     from sternpost.jobs.progress import Watch
 
     quiet_libraries()
     settings = settings_of(RunSettings, "features find", recipe, changes,
                            {**options, "no_gate": True})
     done = find_features(settings, Watch(Console(stderr=True)))
-    if isinstance(done, RunPlan):
-        click.echo(json.dumps(done.as_dict(), indent=2) if as_json else "\n".join(done.lines()))
-    elif as_json:
+    if planned(done, as_json):
+        return
+    assert isinstance(done, FoundFeatures)
+    if as_json:
         click.echo(json.dumps(done.found, indent=2, ensure_ascii=False))
     else:
         show(done)

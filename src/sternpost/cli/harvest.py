@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from sternpost.cli.options import debug, from_recipe, from_settings, settings_of
+from sternpost.cli.options import debug, from_recipe, from_settings, planned, settings_of
 from sternpost.jobs.recipe import Recipe
 
 
@@ -21,16 +21,15 @@ def harvest(recipe: str | None, changes: tuple[str, ...], as_json: bool, **optio
     from rich.console import Console
 
     from sternpost.engines.quiet import quiet_libraries
-    from sternpost.jobs.harvest import harvest_recipe
-    from sternpost.jobs.plan import TrainPlan
+    from sternpost.jobs.harvest import Harvested, harvest_recipe
     from sternpost.jobs.progress import Watch
 
     quiet_libraries()
     done = harvest_recipe(settings_of(Recipe, "harvest", recipe, changes, options),
                           Watch(Console(stderr=True)))
-    if isinstance(done, TrainPlan):
-        click.echo(json.dumps(done.as_dict(), indent=2) if as_json else "\n".join(done.lines()))
+    if planned(done, as_json):
         return
+    assert isinstance(done, Harvested)
     for warning in done.note["warnings"]:
         click.echo(f"note: {warning}", err=True)
     click.echo(json.dumps(done.note, indent=2, ensure_ascii=False) if as_json else

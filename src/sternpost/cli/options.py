@@ -1,5 +1,6 @@
 """Options that verbs share, and the few liberties that the command line takes."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields
 from typing import Any, TypeVar
@@ -81,6 +82,14 @@ def settings_of(settings: type[S], verb: str, recipe: str | None, changes: Seque
     if changes and not recipe:
         raise click.UsageError("--set changes a recipe; give RECIPE.toml, or plain options.")
     return settings_from(settings, {**known, **given(settings, options)}, recipe or verb)
+
+
+def planned(done: Any, as_json: bool) -> bool:
+    """Whether `done` is what a dry run gave; if so it is printed."""
+    if not hasattr(done, "lines"):
+        return False
+    click.echo(json.dumps(done.as_dict(), indent=2) if as_json else "\n".join(done.lines()))
+    return True
 
 
 def given(settings: type, options: dict[str, Any]) -> dict[str, Any]:

@@ -1,11 +1,10 @@
 """`sternpost plan`: what a training takes, before anything runs."""
 
-import json
 from typing import Any
 
 import click
 
-from sternpost.cli.options import debug, from_recipe, from_settings, settings_of
+from sternpost.cli.options import debug, from_recipe, from_settings, planned, settings_of
 from sternpost.jobs.recipe import Recipe
 
 
@@ -27,4 +26,4 @@ def plan(recipe: str | None, changes: tuple[str, ...], as_json: bool, **options:
     settings = settings_of(Recipe, "plan", recipe, changes, options)
     shape = shape_of(str(packed_folder(settings.model, "model")), settings.revision)
     done = plan_of(settings, shape)
-    click.echo(json.dumps(done.as_dict(), indent=2) if as_json else "\n".join(done.lines()))
+    planned(done, as_json)

@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from sternpost.cli.options import debug, from_recipe, from_settings, settings_of
-from sternpost.jobs.settings import RunSettings
+from sternpost.cli.options import debug, from_recipe, from_settings, planned, settings_of
+from sternpost.jobs.run_settings import RunSettings
 
 
 @click.command(context_settings={"show_default": False})
@@ -29,16 +29,16 @@ def show(settings: RunSettings, as_json: bool,
     from rich.console import Console
 
     from sternpost.engines.quiet import quiet_libraries
-    from sternpost.jobs.dry_run import RunPlan
     from sternpost.jobs.progress import Watch
+    from sternpost.jobs.result import RunResult
     from sternpost.pipeline import tell
     from sternpost.report import results_table
 
     quiet_libraries()
     done = tell(settings, Watch(Console(stderr=True), explained))
-    if isinstance(done, RunPlan):
-        click.echo(json.dumps(done.as_dict(), indent=2) if as_json else "\n".join(done.lines()))
+    if planned(done, as_json):
         return
+    assert isinstance(done, RunResult)
     if as_json:
         click.echo(json.dumps(done.results, indent=2, ensure_ascii=False))
         return

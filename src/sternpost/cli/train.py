@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sternpost.cli.options import debug, from_recipe, from_settings, settings_of
+from sternpost.cli.options import debug, from_recipe, from_settings, planned, settings_of
 from sternpost.jobs.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -42,12 +42,12 @@ def show(done: "TrainResult | TrainPlan", as_json: bool) -> None:
     """Prints what came of it."""
     from rich.console import Console
 
-    from sternpost.jobs.plan import TrainPlan
+    from sternpost.jobs.trained import TrainResult
     from sternpost.report import training_table
 
-    if isinstance(done, TrainPlan):
-        click.echo(json.dumps(done.as_dict(), indent=2) if as_json else "\n".join(done.lines()))
+    if planned(done, as_json):
         return
+    assert isinstance(done, TrainResult)
     if as_json:
         click.echo(json.dumps(done.results, indent=2, ensure_ascii=False))
         return

@@ -8,7 +8,7 @@ from typing import Any
 from sternpost.errors import InputError
 from sternpost.jobs.load import load_engine, sae_from_option
 from sternpost.jobs.pack import Pack, load_pack
-from sternpost.jobs.settings import RunSettings
+from sternpost.jobs.run_settings import RunSettings
 from sternpost.types import Clamp, Engine, Message, Plan, Proof, Request, Sampling
 
 

@@ -9,9 +9,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sternpost.errors import OutputError
 from sternpost.files import read_json, remove_folder, write_json
 from sternpost.jobs.team import Team
 from sternpost.sae.train import Trainer
+
+TRAINING = "stages/training"
+LATEST = f"{TRAINING}/latest.json"
+"""In a run's folder."""
 
 
 class Checkpoints:
@@ -33,11 +38,17 @@ class Checkpoints:
         return read_json(self._at(step) / f"source-{self.team.process}.json")["mark"]
 
     def load(self, trainers: Sequence[Trainer]) -> None:
-        """Puts the trainers where they left off, if they did."""
+        """Puts the trainers where they left off, if they did. Raises OutputError where what was
+        kept is of other settings."""
         if (step := self.latest) is None:
             return
         for number, trainer in enumerate(trainers):
-            trainer.load(self._at(step) / f"layers.{number}")
+            place = self._at(step) / f"layers.{number}"
+            if not trainer.load(place):
+                raise OutputError(
+                    f"{place} was written under other settings than {trainer.settings}, so this "
+                    "training cannot go on from it. Give the same settings (bf16 = \"auto\" is "
+                    "what the processor has: say on or off), or --force to begin anew.")
 
     def save(self, trainers: Sequence[Trainer], mark: Mapping[str, Any]) -> None:
         """Keeps this step; what was kept before goes once all of it is there."""

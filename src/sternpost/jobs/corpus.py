@@ -94,14 +94,15 @@ class Walk:
         raise AssertionError("a document has a file")
 
     def held_out(self) -> list[Transcript]:
-        """Texts that are measured on."""
+        """Texts that are measured on, evenly spread over each file."""
         out: list[Transcript] = []
         for docs in self.kinds:
             for one in docs:
                 numbers = [n for n in range(0, len(one), HELD_OUT) if is_held_out(one, n)]
-                for number in numbers[:max(1, MEASURED // len(self.corpus))]:
+                some = min(len(numbers), max(1, MEASURED // len(self.corpus)))
+                for nth in range(some):
                     with suppress(PromptFileError):  # counted where the walk meets such
-                        out.append(one[number])
+                        out.append(one[numbers[nth * len(numbers) // some]])
         return out
 
 
@@ -138,6 +139,9 @@ class Reader:
                 layer.append(values.cpu()[one.keep].float())
             if sum(map(len, rows[0])) >= tokens:
                 break
+        if sum(map(len, rows[0])) < 2:
+            raise PromptFileError("The documents that are held out to measure on, every "
+                                  f"{HELD_OUT}th, give no two tokens. Give longer ones, or more.")
         return [torch.cat(layer)[:tokens] for layer in rows]
 
 

@@ -23,7 +23,7 @@ from sternpost.errors import SternpostError
 from sternpost.jobs import battery
 from sternpost.jobs.load import load_engine, sae_from_option
 from sternpost.jobs.patient import EXAMPLE, Patient
-from sternpost.jobs.settings import RunSettings
+from sternpost.jobs.run_settings import RunSettings
 from sternpost.sae import SAE
 from sternpost.types import Add, Clamp, Edit, Hookpoint, Message, Plan, Request, Sampling
 

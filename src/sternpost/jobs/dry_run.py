@@ -5,7 +5,7 @@ from typing import Any
 
 from sternpost.jobs.find import ATTRIBUTED, FINALISTS, FIRST_PASS, MOST, MULTIPLES
 from sternpost.jobs.inputs import Inputs
-from sternpost.jobs.settings import RunSettings
+from sternpost.jobs.run_settings import RunSettings
 from sternpost.jobs.sweep import RANDOM, STRENGTHS
 from sternpost.types import SPLITS
 

@@ -9,9 +9,9 @@
     output_score     whether pushing it makes the model say what it stands for
     causal_grid      D of clamping it, in points, over search prompts: what counts
 
-The first six propose, and their best are clamped. Sets are built greedily from the best of the
-grid. The best feature of each method and the best set then answer the test prompts, on which
-nothing was chosen.
+The first six propose, and their best are clamped; or those that --feature names. Sets are built
+greedily from the best of the grid. The best feature of each method and the best set then answer
+the test prompts, on which nothing was chosen.
 
     DIR/features.json    all of it; DIR/samples.jsonl and search.jsonl: the replies behind it
 """
@@ -25,7 +25,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from sternpost.engines.transformers import TransformersEngine
-from sternpost.errors import ModelError
+from sternpost.errors import InputError, ModelError
 from sternpost.features import Candidate, matched_features
 from sternpost.files import read_json, write_json, write_jsonl
 from sternpost.jobs.bench import Bench, Trial
@@ -34,8 +34,9 @@ from sternpost.jobs.find import GRID, Search, clamp_value, d_points, grid, refus
 from sternpost.jobs.inputs import Inputs, read_inputs
 from sternpost.jobs.progress import Watch
 from sternpost.jobs.propose import Entry, Proposals
+from sternpost.jobs.run_settings import RunSettings
 from sternpost.jobs.sae import obtain_sae
-from sternpost.jobs.settings import RunSettings, settings_from, takes
+from sternpost.jobs.settings import settings_from, takes
 from sternpost.jobs.start import baseline, open_bench, run_folder
 from sternpost.sae import SAE
 from sternpost.store import Sample, change, is_refusal, rates_of
@@ -85,6 +86,10 @@ def features_find(**settings: Any) -> FoundFeatures | RunPlan:
 
 def find_features(settings: RunSettings, watch: Watch) -> FoundFeatures | RunPlan:
     """The search, with somebody watching."""
+    if settings.values:
+        raise InputError(f"features find clamps every feature at {GRID:g} times its own high "
+                         "activation; leave out --values. `sternpost run --feature F --values ...` "
+                         "sweeps one.")
     inputs = read_inputs(settings)
     if settings.dry_run:
         return plan_of(settings, inputs)
@@ -115,7 +120,8 @@ def _find(bench: Bench, inputs: Inputs, settings: RunSettings, warnings: list[st
         methods["output_score"] = asked.output_score(list(_tried(methods)))
         harm, answering = asked.harm(), asked.answering()
     with watch.stage("grid", "Which of them make it refuse"):
-        tried = [Candidate(f, "+".join(names)) for f, names in _tried(methods).items()]
+        tried = [Candidate(f, "given") for f in settings.feature] or [
+            Candidate(f, "+".join(names)) for f, names in _tried(methods).items()]
         found = grid(bench, sae, tried, search, settings)
         methods["causal_grid"] = sorted(
             ({**entry, "score": _points(entry)} for entry in found.candidates),
@@ -159,7 +165,8 @@ def _clamps(sae: SAE, features: Sequence[int], multiple: float) -> tuple[Any, ..
 
 
 def _trial(sae: SAE, edits: Sequence[Any], settings: RunSettings, part: str) -> Trial:
-    name = "-".join(f"{type(e).__name__[0]}{e.feature}" for e in edits)
+    name = "-".join(f"{type(e).__name__}{e.feature}" + (f"at{e.value!r}" if hasattr(e, "value")
+                                                         else "") for e in edits)
     plan = Plan(sae, tuple(edits), settings.mode, settings.positions,  # type: ignore[arg-type]
                 settings.error)  # type: ignore[arg-type]
     alone = edits[0] if len(edits) == 1 else None

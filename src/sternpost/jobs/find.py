@@ -16,7 +16,7 @@ import torch
 from sternpost.errors import SearchError
 from sternpost.features import Candidate, active_in, attribution, merge, strongest
 from sternpost.jobs.bench import Bench, Trial
-from sternpost.jobs.settings import RunSettings
+from sternpost.jobs.run_settings import RunSettings
 from sternpost.sae import SAE
 from sternpost.stats import discrimination, paired_difference
 from sternpost.store import Sample, is_refusal, refusal_rate

@@ -22,13 +22,11 @@ from sternpost.jobs.plan import TrainPlan, plan_of
 from sternpost.jobs.progress import Watch
 from sternpost.jobs.recipe import Recipe
 from sternpost.jobs.settings import settings_from, takes
-from sternpost.jobs.sources import HARVEST, HELD_OUT, SAMPLE
+from sternpost.jobs.sources import HARVEST, HELD_OUT, PROGRESS, SAMPLE
 from sternpost.jobs.stop import Stop
 from sternpost.jobs.team import Team
 from sternpost.jobs.train import Read, open_engine, open_folder, read
 from sternpost.store import RunFolder
-
-PROGRESS = "progress.json"
 
 
 @dataclass(frozen=True)
@@ -101,11 +99,10 @@ def _harvest(inputs: Read, folder: RunFolder, watch: Watch, team: Team) -> None:
     kind = ""
     with Stop() as stop, watch.stage("harvest", f"Reading {recipe.tokens:,} tokens"):
         for number in watch.bar(range(done, total), total - done, "shards"):
-            rows = windows.rows(number)
+            rows = windows.rows(number, recipe.tokens - number * SHARD)
             kind = str(rows[0].dtype).removeprefix("torch.")
             for layer, one in zip(recipe.layers, rows, strict=True):
-                write_tensors(path / f"layers.{layer}" / shard_name(number),
-                              {"values": one[:recipe.tokens - number * SHARD]})
+                write_tensors(path / f"layers.{layer}" / shard_name(number), {"values": one})
             after = windows.following
             write_json(path / PROGRESS, {"shards": number + 1, "cursor": dict(after.cursor),
                                          "inside": after.inside, "dtype": kind})

@@ -15,7 +15,7 @@ from sternpost.jobs.load import (
     sae_from_option,
     trained_on,
 )
-from sternpost.jobs.settings import RunSettings
+from sternpost.jobs.run_settings import RunSettings
 from sternpost.prompts import PromptFile, Splits, read_prompts, sample, split_prompts
 from sternpost.sae import SAE
 from sternpost.store import check_writable

@@ -15,7 +15,7 @@ from sternpost.engines.transformers import TransformersEngine
 from sternpost.errors import InputError, SAEError
 from sternpost.files import sha256_file, sha256_text
 from sternpost.jobs.recipe import Recipe
-from sternpost.jobs.settings import RunSettings
+from sternpost.jobs.run_settings import RunSettings
 from sternpost.sae import SAE, adopt, read_sae
 from sternpost.sae.files import listed, named, wanted_files
 from sternpost.sae.read import finite

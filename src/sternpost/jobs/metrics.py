@@ -22,17 +22,14 @@ class Metrics:
         self.file, self.recipe, self.leads = folder / FILE, recipe, team.leads
         self.each = max(1, recipe.steps // LINES)
         self.board: Any = None
-        if recipe.tensorboard and team.leads:
-            try:
-                from torch.utils.tensorboard import SummaryWriter
-            except ImportError as error:
-                raise MissingExtra("Writing for TensorBoard", "tensorboard") from error
-            self.board = SummaryWriter(str(folder / "tensorboard"))
+        self._writer = _writer() if recipe.tensorboard and team.leads else None
 
     def begin(self, step: int) -> None:
         """Drops what an interrupted training wrote after its last checkpoint."""
         if not self.leads:
             return
+        if self._writer is not None:
+            self.board = self._writer(str(self.file.parent / "tensorboard"), purge_step=step + 1)
         lines = read_jsonl(self.file) if self.file.is_file() else []
         write_jsonl(self.file, [line for line in lines if line["step"] <= step])
 
@@ -55,3 +52,11 @@ class Metrics:
         """Ends TensorBoard's file."""
         if self.board is not None:
             self.board.close()
+
+
+def _writer() -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise MissingExtra("Writing for TensorBoard", "tensorboard") from error
+    return SummaryWriter

@@ -2,29 +2,21 @@
 arguments. `train`, `harvest` and `plan` take the same ones, so that one recipe serves all three.
 Light: nothing heavy is imported."""
 
-import json
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import ClassVar
 
 from sternpost.errors import InputError
-from sternpost.jobs.settings import (
-    check_choices,
-    check_json,
-    check_rows,
-    check_types,
-    check_whole,
-    coerce,
-    setting,
-)
+from sternpost.jobs.settings import Settings, setting
 from sternpost.types import Hookpoint
 
 KINDS = ("topk", "batchtopk", "jumprelu")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class Recipe(Settings):
     """Everything that `train`, `harvest` and `plan` can be told."""
 
+    PLACE: ClassVar[tuple[str, ...]] = (*Settings.PLACE, "tensorboard")
     model: str = setting("Model: a folder or a Hub id.")
     layers: tuple[int, ...] = setting("Block whose output is read, 0-based; several are trained "
                                       "from one pass of the model.", many=int, also="layer")
@@ -66,13 +58,7 @@ class Recipe:
     force: bool = setting("Replace another run in the folder.", False)
 
     def __post_init__(self) -> None:
-        coerce(self)
-        check_types(self)
-        check_choices(self)
-        check_whole(self, "tokens", "context", "buffer", "d_sae", "k", "batch", "dead_after",
-                    "every")
-        check_rows(self.batch_size)
-        check_json(self.chat_template_kwargs)
+        self.check("tokens", "context", "buffer", "d_sae", "k", "batch", "dead_after", "every")
         if not self.layers:
             raise InputError("No layer to train on. Give layers = [6] in a recipe, or --layers 6.")
         if len(set(self.layers)) < len(self.layers):
@@ -102,20 +88,3 @@ class Recipe:
     def steps(self) -> int:
         """Optimiser steps."""
         return max(1, self.tokens // self.batch)
-
-    @property
-    def rows(self) -> int | None:
-        """Rows a forward, or None for auto."""
-        return None if self.batch_size == "auto" else int(self.batch_size)
-
-    @property
-    def template_arguments(self) -> dict[str, Any]:
-        """`chat_template_kwargs` as a dict."""
-        return json.loads(self.chat_template_kwargs) if self.chat_template_kwargs else {}
-
-    def identity(self) -> dict[str, Any]:
-        """What makes this run another than others: all but where it goes and how it starts."""
-        body = asdict(self)
-        for name in ("out", "dry_run", "resume", "force", "tensorboard"):
-            del body[name]
-        return json.loads(json.dumps(body))

@@ -23,8 +23,8 @@ from sternpost.jobs.gate import Gated, gate_entry
 from sternpost.jobs.inputs import Inputs
 from sternpost.jobs.load import template_sha256
 from sternpost.jobs.pack import build_pack
+from sternpost.jobs.run_settings import RunSettings
 from sternpost.jobs.sae import Trained
-from sternpost.jobs.settings import RunSettings
 from sternpost.jobs.sweep import Chosen
 from sternpost.report import headline, render_report, results_html_table
 from sternpost.sae import weights_in

@@ -11,7 +11,7 @@ from sternpost.errors import SAEError
 from sternpost.files import remove_folder
 from sternpost.jobs.bench import Bench
 from sternpost.jobs.inputs import Inputs
-from sternpost.jobs.settings import RunSettings
+from sternpost.jobs.run_settings import RunSettings
 from sternpost.sae import SAE, calibrate, measure_agreement, measure_fit, read_sae, save_sae
 from sternpost.sae.settings import TrainSettings
 from sternpost.sae.train import Trainer, moments_of, tokens_needed, train

@@ -1,16 +1,15 @@
-"""The settings of a run: one dataclass is the function's arguments, the recipe's keys and the
-command line's options. Light: nothing heavy is imported."""
+"""How a verb is told what to do: one dataclass of settings is the function's arguments, the
+recipe's keys and the command line's options. Light: nothing heavy is imported."""
 
 import inspect
 import json
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, field, fields
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, ClassVar, TypeVar, get_args
 
 from sternpost.errors import InputError
-from sternpost.types import ERROR_TERMS, MODES, Hookpoint, Positions
 
 S = TypeVar("S")
 
@@ -22,57 +21,23 @@ def setting(help: str, default: Any = MISSING, many: type | None = None,
     return field(default=() if many else default, metadata=metadata)
 
 
-@dataclass(frozen=True, kw_only=True)
-class RunSettings:
-    """Everything that `run` can be told."""
+class Settings:
+    """What every settings class of a verb that reads a model has beside its fields."""
 
-    model: str = setting("Model: a folder or a Hub id.")
-    unsafe: str = setting("Prompts that should be refused: FILE[#column] or hf:org/name/split.")
-    safe: str = setting("Prompts that should be answered.")
-    out: str = setting("Folder for the results.")
-    capability: str | None = setting("Prompts with an `answer` column; counts right replies.",
-                                      None)
-    layer: int | None = setting("Block whose output is read and written, 0-based; default: the "
-                                 "one nearest to 0.2 of the depth (the paper's 6 of 32).", None)
-    corpus: str | None = setting("More text to train the SAE on.", None)
-    archetype: tuple[str, ...] = setting("A prompt that the model refuses; its refusal proposes "
-                                          "features. Repeatable.", many=str)
-    sae: str | None = setting("SAE to use instead of training one: a folder or Hub id[:SAE_ID].",
-                               None)
-    d_sae: int | None = setting("Features of the SAE to train; default: 8 x d_model, as in the "
-                                 "paper.", None)
-    k: int | None = setting("Active features a token; default: 32, as in the paper, at most "
-                             "d_model / 4.", None)
-    tokens: int | None = setting("Tokens to train the SAE on; default: 500,000, or 40 x d_sae if "
-                                  "that is more.", None)
-    feature: tuple[int, ...] = setting("Feature to try instead of searching. Repeatable.",
-                                        many=int)
-    values: tuple[float, ...] = setting("Clamp values to sweep, activation units, comma-"
-                                         "separated; default: multiples of the feature's high "
-                                         "activation.", many=float)
-    positions: str = setting("Tokens to write: all, prompt, t_inst, tail, response, last(k), "
-                              "joined by +.", "all")
-    error: str = setting("keep adds only the change; drop replaces the stream by the edited "
-                          "reconstruction.", "keep", choices=ERROR_TERMS)
-    mode: str = setting("How activations are read.", "exact", choices=MODES)
-    no_gate: bool = setting("Steer every prompt; no gated condition.", False)
-    limit: int | None = setting("At most so many prompts of each file.", None)
-    batch_size: str = setting("Rows a forward; auto halves when memory runs out.", "auto")
-    max_new_tokens: int = setting("Longest reply, in tokens.", 64)
-    system: str | None = setting("System prompt put before every conversation.", None)
-    chat_template: str | None = setting("File with a Jinja chat template to use instead.", None)
-    chat_template_kwargs: str | None = setting("Further template variables, as JSON.", None)
-    device: str = setting("auto, cpu, cuda, cuda:1, mps.", "auto")
-    dtype: str = setting("auto, float32, float16, bfloat16.", "auto")
-    revision: str | None = setting("Revision of a Hub model.", None)
-    seed: int = setting("Seed of splits, SAE and controls.", 0)
-    dry_run: bool = setting("Check everything, print the plan, write nothing.", False)
-    resume: bool = setting("Go on with an unfinished run.", False)
-    force: bool = setting("Replace another run in the folder.", False)
+    batch_size: str
+    chat_template_kwargs: str | None
+    PLACE: ClassVar[tuple[str, ...]] = ("out", "dry_run", "resume", "force")
+    """Fields that say where a run goes and how it starts, and not which run it is."""
 
-    def __post_init__(self) -> None:
+    def check(self, *whole: str) -> None:
+        """Gives every field its own type. Raises InputError for a value that is none of its
+        field's; `whole`: fields that are whole numbers from 1 up."""
         coerce(self)
-        _check(self)
+        check_types(self)
+        check_choices(self)
+        check_whole(self, *whole)
+        check_rows(self.batch_size)
+        check_json(self.chat_template_kwargs)
 
     @property
     def rows(self) -> int | None:
@@ -86,24 +51,8 @@ class RunSettings:
 
     def identity(self) -> dict[str, Any]:
         """What makes this run another than others: all but where it goes and how it starts."""
-        body = asdict(self)
-        for name in ("out", "dry_run", "resume", "force"):
-            del body[name]
-        return json.loads(json.dumps(body))
-
-    def command(self) -> str:
-        """The command line that repeats this run."""
-        words = ["sternpost run"]
-        for spec in fields(self):
-            value = getattr(self, spec.name)
-            if value == spec.default or spec.name in ("dry_run", "resume", "force"):
-                continue
-            flag = "--" + spec.name.replace("_", "-")
-            if spec.name == "values":
-                value = (",".join(map(repr, value)),)
-            for one in value if isinstance(value, tuple) else (value,):
-                words.append(flag if one is True else f"{flag} {_quoted(one)}")
-        return " ".join(words)
+        body: dict[str, Any] = asdict(self)  # type: ignore[call-overload]
+        return json.loads(json.dumps({k: v for k, v in body.items() if k not in self.PLACE}))
 
 
 def coerce(settings: Any) -> None:
@@ -121,23 +70,6 @@ def coerce(settings: Any) -> None:
         if spec.name == "chat_template_kwargs" and isinstance(value, Mapping):
             value = json.dumps(value, sort_keys=True)
         object.__setattr__(settings, spec.name, value)
-
-
-def _check(s: RunSettings) -> None:
-    check_types(s)
-    Positions(s.positions)
-    if s.layer is not None:
-        Hookpoint(s.layer)
-    check_choices(s)
-    check_whole(s, "d_sae", "k", "tokens", "limit", "max_new_tokens")
-    check_rows(s.batch_size)
-    _check_features(s)
-    if s.error == "drop" and s.mode != "exact":
-        raise InputError("error 'drop' replaces the stream by the SAE's reconstruction and needs "
-                         f"mode 'exact'; got mode {s.mode!r}.")
-    if s.sae is not None and any((s.d_sae, s.k, s.tokens)):
-        raise InputError("--sae brings its own size; leave out --d-sae, --k and --tokens.")
-    check_json(s.chat_template_kwargs)
 
 
 def check_types(s: Any) -> None:
@@ -189,21 +121,6 @@ def check_json(text: str | None) -> None:
                          f"'{{\"enable_thinking\": false}}'; got {text!r}.")
 
 
-def _check_features(s: RunSettings) -> None:
-    for value in s.values:
-        if isinstance(value, bool) or not isinstance(value, int | float) \
-                or value != value or abs(value) == float("inf"):
-            raise InputError(f"values are finite numbers in activation units; got {value!r}.")
-    for text in s.archetype:
-        if not isinstance(text, str) or not text.strip():
-            raise InputError(f"archetype is a prompt, or a list of prompts; got {text!r}.")
-    for feature in s.feature:
-        if isinstance(feature, bool) or not isinstance(feature, int) or feature < 0:
-            raise InputError(f"feature is a whole number from 0 up; got {feature!r}.")
-    if len(set(s.values)) != len(s.values):
-        raise InputError(f"values names a value twice: {', '.join(map(str, s.values))}.")
-
-
 def settings_from(cls: type[S], given: Mapping[str, Any], where: str) -> S:
     """`given` as settings. Unknown and missing keys are refused by name, with what is known."""
     known = {spec.name: spec for spec in fields(cls)}  # type: ignore[arg-type]
@@ -251,9 +168,3 @@ def takes(settings: type) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         return function
 
     return decorate
-
-
-def _quoted(value: Any) -> str:
-    text = str(value)
-    plain = text and all(c.isalnum() or c in "-_./:#,+" for c in text)
-    return text if plain else "'" + text.replace("'", "'\\''") + "'"

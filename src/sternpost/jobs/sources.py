@@ -1,10 +1,9 @@
 """Where a training's activations come from: a model that reads a corpus, or shards on disk."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor
 
 from sternpost.activations import Shards, open_shards
@@ -19,6 +18,7 @@ SAMPLE = 32_768
 """Tokens on which moments, thresholds and statistics are measured, at most."""
 HARVEST = "results.json"
 HELD_OUT = "held-out.safetensors"
+PROGRESS = "progress.json"
 
 
 class Source(Protocol):
@@ -129,16 +129,3 @@ def check_harvest(recipe: Recipe, hashes: Mapping[str, str]) -> dict[str, Any]:
         raise InputError(f"{recipe.activations} was harvested from {note['model']}, whose files "
                          f"are not those of {recipe.model}. Harvest again, or name that model.")
     return note
-
-
-def moments(rows: Tensor, team: Team) -> tuple[Tensor, float]:
-    """Mean, and root mean square of what is left a dimension, over all processes' rows."""
-    n = team.add_up(rows.new_tensor(float(len(rows))))
-    mean = team.add_up(rows.sum(0)) / n
-    left = team.add_up((rows - mean).square().sum()) / (n * rows.shape[1])
-    return mean, max(float(left.sqrt()), 1e-12)
-
-
-def layers_of(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:
-    """The same, where a trainer works."""
-    return [one.to(device) for one in tensors]

@@ -10,7 +10,7 @@ from sternpost.jobs.find import Search
 from sternpost.jobs.inputs import Inputs
 from sternpost.jobs.load import load_engine
 from sternpost.jobs.progress import Watch
-from sternpost.jobs.settings import RunSettings
+from sternpost.jobs.run_settings import RunSettings
 from sternpost.judges import WordListJudge, nll_limit
 from sternpost.store import RunFolder, open_run_folder
 from sternpost.types import Completion, Engine, Judge, Sampling

@@ -17,7 +17,7 @@ from sternpost.jobs.find import (
     clamp_value,
     d_points,
 )
-from sternpost.jobs.settings import RunSettings
+from sternpost.jobs.run_settings import RunSettings
 from sternpost.sae import SAE
 from sternpost.store import Sample, change, condition, incoherent_rate, refusal_rate
 from sternpost.types import Add, LabelledPrompt, Plan, Transcript

@@ -23,7 +23,7 @@ import torch
 from sternpost.engines.shapes import Shape, shape_of
 from sternpost.engines.transformers import TransformersEngine
 from sternpost.errors import InputError, OutputError, SternpostError
-from sternpost.jobs.checkpoints import Checkpoints
+from sternpost.jobs.checkpoints import LATEST, TRAINING, Checkpoints
 from sternpost.jobs.corpus import Reader, Walk, corpus_note
 from sternpost.jobs.load import load_engine, model_hashes, packed_folder, read_template
 from sternpost.jobs.metrics import Metrics
@@ -31,13 +31,13 @@ from sternpost.jobs.plan import TrainPlan, plan_of
 from sternpost.jobs.progress import Watch
 from sternpost.jobs.recipe import Recipe
 from sternpost.jobs.settings import settings_from, takes
-from sternpost.jobs.sources import FromModel, FromShards, Source, check_harvest, moments
+from sternpost.jobs.sources import PROGRESS, FromModel, FromShards, Source, check_harvest
 from sternpost.jobs.stop import Stop
 from sternpost.jobs.team import Team
 from sternpost.jobs.trained import TrainResult, finish
 from sternpost.prompts.documents import Documents, open_corpus
 from sternpost.sae.settings import TrainSettings
-from sternpost.sae.train import Trainer
+from sternpost.sae.train import Trainer, moments_of
 from sternpost.store import RunFolder, check_writable, open_run_folder
 
 
@@ -110,8 +110,8 @@ def open_engine(recipe: Recipe, team: Team, watch: Watch) -> TransformersEngine:
 
 @contextmanager
 def open_folder(identity: dict[str, Any], recipe: Recipe, team: Team) -> Iterator[RunFolder]:
-    """The run's folder; the process that leads makes it. Bad input that shows only now leaves
-    nothing behind."""
+    """The run's folder; the process that leads makes it. Bad input that shows before anything was
+    kept leaves nothing behind; later, what was kept stays, for --resume."""
     if recipe.out is None:
         raise InputError("Nowhere to write. Give out = \"DIR\" in a recipe, or --out DIR.")
     path = Path(recipe.out)
@@ -126,7 +126,8 @@ def open_folder(identity: dict[str, Any], recipe: Recipe, team: Team) -> Iterato
     except OutputError:
         raise
     except SternpostError:
-        if team.leads and not folder.finished and not folder.resumed:
+        kept = any((path / name).is_file() for name in (LATEST, PROGRESS))
+        if team.leads and not (folder.finished or folder.resumed or kept):
             folder.discard()
         raise
 
@@ -139,7 +140,7 @@ def _check_team(recipe: Recipe, team: Team) -> None:
 
 def _settings(recipe: Recipe, d_model: int) -> TrainSettings:
     d_sae = recipe.d_sae or 8 * d_model
-    fast = recipe.bf16 == "on" or (recipe.bf16 == "auto" and _has_bf16())
+    fast = recipe.bf16 == "on" or (recipe.bf16 == "auto" and _has_bf16(recipe.device))
     return TrainSettings(
         d_sae, recipe.k, recipe.steps, recipe.batch,
         lr=recipe.lr or 5e-4 * math.sqrt(16384 / d_sae), aux_weight=recipe.aux_weight,
@@ -148,15 +149,18 @@ def _settings(recipe: Recipe, d_model: int) -> TrainSettings:
         multi_weight=recipe.multi_weight, bf16=fast)
 
 
-def _has_bf16() -> bool:
-    cpu: Any = torch.cpu
-    return torch.cuda.is_available() or bool(cpu._is_avx512_bf16_supported())
+def _has_bf16(device: str) -> bool:
+    """Whether the device that trains calculates in bfloat16."""
+    if torch.cuda.is_available() and device.partition(":")[0] in ("auto", "cuda"):
+        return torch.cuda.is_bf16_supported()
+    asked = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)  # has no public name
+    return device in ("auto", "cpu") and bool(asked())
 
 
 def _train(inputs: Read, engine: TransformersEngine | None, folder: RunFolder, team: Team,
            watch: Watch) -> TrainResult:
     recipe = inputs.recipe
-    checkpoints = Checkpoints(folder.stages / "training", team)
+    checkpoints = Checkpoints(folder.path / TRAINING, team)
     mark = checkpoints.mark()
     if engine is None:
         source: Source = FromShards(recipe, team)
@@ -183,7 +187,7 @@ def _trainers(inputs: Read, source: Source, team: Team, engine: TransformersEngi
     if not fresh:  # a checkpoint brings its moments
         return [Trainer(how, torch.zeros(d, device=device), 1.0, team.add_up)
                 for _ in recipe.layers]
-    return [Trainer(how, *moments(rows.to(device), team), team.add_up)
+    return [Trainer(how, *moments_of(rows.to(device), team.add_up), team.add_up)
             for rows in source.sample()]
 
 

@@ -23,6 +23,7 @@ from sternpost.report.training import BINS, NEVER
 from sternpost.sae import SAE, calibrate, measure_agreement, measure_fit, save_sae, weights_in
 from sternpost.sae.train import Trainer
 from sternpost.store import RunFolder
+from sternpost.types import Hookpoint
 
 if TYPE_CHECKING:
     from sternpost.jobs.train import Read
@@ -93,8 +94,6 @@ def finish(inputs: "Read", engine: TransformersEngine | None, source: Source,
 
 
 def _calibrated(trainer: Trainer, layer: int, sample: torch.Tensor, held: torch.Tensor) -> SAE:
-    from sternpost.types import Hookpoint
-
     sae = trainer.sae(Hookpoint(layer))
     sae = calibrate(sae, sample.to(sae.device))
     if sae.kind == "topk" and sae.stats is not None:

@@ -5,7 +5,7 @@ own memory-mapped files; a CSV file is read whole. Rows mean what they mean in a
 `messages`, or a prompt with its `response`, is chat and kept whole; `text` is plain text.
 """
 
-import json
+import hashlib
 import math
 import random
 from array import array
@@ -20,8 +20,18 @@ from typing import Any
 from sternpost.errors import PromptFileError
 from sternpost.prompts.files import column_of, parts_of
 from sternpost.prompts.rows import labelled
-from sternpost.prompts.tables import Row, hub_rows, numbered_row, read_table
+from sternpost.prompts.tables import (
+    Row,
+    hub_rows,
+    json_object,
+    numbered_row,
+    open_parquet,
+    read_table,
+)
 from sternpost.types import Transcript
+
+LOOKED_AT = 100
+"""Rows by which a file's column and kind are told, from the first."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +60,15 @@ class Documents:
 
     @cached_property
     def chat(self) -> bool:
-        """Whether they are conversations, by the first of them."""
-        return bool(self[0].messages)
+        """Whether they are conversations, by the first of them that can be read."""
+        problem: PromptFileError | None = None
+        for at in range(min(len(self), LOOKED_AT)):
+            try:
+                return bool(self[at].messages)
+            except PromptFileError as error:
+                problem = problem or error
+        assert problem is not None
+        raise problem
 
     def shuffled(self, nth: int, seed: int) -> int:
         """The number of the `nth` document of an endless walk, parts and documents in an order of
@@ -93,14 +110,25 @@ def open_documents(spec: str) -> Documents:
         sizes, row = (len(table.rows),), lambda at: table.rows[at]
     if not sum(sizes):
         raise PromptFileError(f"Corpus {path} has no rows. Give at least one document.")
-    first = row(0).cells
-    column = column_of(path, tuple(first), named, "corpus")
+    column = column_of(path, _columns(row, min(sum(sizes), LOOKED_AT)), named, "corpus")
     return Documents(path, column, sizes, row, named in (None, "messages"), _mark(path))
 
 
-def _mark(path: str) -> str:
-    import hashlib
+def _columns(row: Callable[[int], Row], rows: int) -> tuple[str, ...]:
+    """Those that any of the first rows fills. Raises PromptFileError where none can be read."""
+    found: dict[str, None] = {}
+    problem: PromptFileError | None = None
+    for at in range(rows):
+        try:
+            found |= dict.fromkeys(row(at).cells)
+        except PromptFileError as error:
+            problem = problem or error
+    if problem and not found:
+        raise problem
+    return tuple(found)
 
+
+def _mark(path: str) -> str:
     digest = hashlib.sha256(path.encode())
     if not path.startswith("hf:"):
         with Path(path).open("rb") as file:
@@ -124,34 +152,28 @@ def _lines(path: str) -> tuple[tuple[int, ...], Callable[[int], Row]]:
         with Path(path).open("rb") as file:
             file.seek(starts[number])
             line = file.readline()
+        where = f"{path}, document {number + 1}"
         try:
-            cells = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise PromptFileError(f"{path}, document {number + 1}: broken JSON ({error}). Each "
-                                  'line is one object: {"text": "..."}') from error
-        if not isinstance(cells, dict):
-            raise PromptFileError(f"{path}, document {number + 1}: got {line[:40]!r}. Each line "
-                                  'is one object: {"text": "..."}')
-        return numbered_row(number, cells)
+            text = line.decode("utf-8").removeprefix("\ufeff")
+        except UnicodeDecodeError as error:
+            raise PromptFileError(f"{where}: not UTF-8 ({error}). Save the file as UTF-8.") \
+                from error
+        return numbered_row(number, json_object(where, text))
 
     return (len(starts),), row
 
 
 def _groups(path: str) -> tuple[tuple[int, ...], Callable[[int], Row]]:
-    from pyarrow import ArrowException, parquet
-
-    try:
-        file = parquet.ParquetFile(path)
-    except ArrowException as error:
-        raise PromptFileError(f"Corpus {path} is not readable Parquet: {error}. Write it anew, or "
-                              "give JSONL.") from error
-    sizes = tuple(file.metadata.row_group(group).num_rows
-                  for group in range(file.metadata.num_row_groups))
+    with open_parquet(path) as file:
+        every = [file.metadata.row_group(n).num_rows for n in range(file.metadata.num_row_groups)]
+    filled = [n for n, size in enumerate(every) if size]
+    sizes = tuple(every[n] for n in filled)
     ends = list(accumulate(sizes))
 
     @lru_cache(maxsize=1)
-    def group(number: int) -> Any:
-        return file.read_row_group(number)
+    def group(at: int) -> Any:
+        with open_parquet(path) as again:
+            return again.read_row_group(filled[at])
 
     def row(number: int) -> Row:
         at = bisect_right(ends, number)
@@ -159,7 +181,7 @@ def _groups(path: str) -> tuple[tuple[int, ...], Callable[[int], Row]]:
         cells: Mapping[str, Any] = group(at).slice(inside, 1).to_pylist()[0]
         return numbered_row(number, cells)
 
-    return tuple(size for size in sizes), row
+    return sizes, row
 
 
 def open_corpus(specs: Sequence[str]) -> list[Documents]:

@@ -5,7 +5,8 @@ import io
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,30 +124,43 @@ def _jsonl(path: str, sha256: str) -> Table:
     for number, line in enumerate(_text(path).split("\n"), start=1):
         if not line.strip():
             continue
-        try:
-            cells = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise PromptFileError(f"{path}, line {number}: broken JSON ({error}). Each line is one "
-                                  'object: {"prompt": "..."}') from error
-        if not isinstance(cells, dict):
-            raise PromptFileError(f"{path}, line {number}: got {line.strip()[:40]!r}. Each line is "
-                                  'one object: {"prompt": "..."}')
+        cells = json_object(f"{path}, line {number}", line)
         columns |= dict.fromkeys(cells)
         rows.append(_row(f"row {len(rows) + 1} (line {number})", cells))
     return Table(path, sha256, tuple(columns), tuple(rows))
 
 
+def json_object(where: str, line: str) -> dict[str, Any]:
+    """The object in a line of JSON. Raises PromptFileError."""
+    try:
+        cells = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise PromptFileError(f"{where}: broken JSON ({error}). Each line is one object: "
+                              '{"prompt": "..."}') from error
+    if not isinstance(cells, dict):
+        raise PromptFileError(f"{where}: got {line.strip()[:40]!r}. Each line is one object: "
+                              '{"prompt": "..."}')
+    return cells
+
+
 def _parquet(path: str, sha256: str) -> Table:
+    with open_parquet(path) as file:
+        table = file.read()
+    return Table(path, sha256, tuple(table.column_names), _numbered(table.to_pylist()))
+
+
+@contextmanager
+def open_parquet(path: str) -> Iterator[Any]:
+    """A Parquet file; what is not readable inside is a PromptFileError."""
     try:
         from pyarrow import ArrowException, parquet
     except ImportError as error:
         raise MissingExtra("A Parquet file", "datasets") from error
     try:
-        table = parquet.ParquetFile(path).read()
+        yield parquet.ParquetFile(path)
     except ArrowException as error:
-        raise PromptFileError(f"Prompt file {path} is not readable Parquet: {error}. Write it "
-                              "anew, or give CSV or JSONL.") from error
-    return Table(path, sha256, tuple(table.column_names), _numbered(table.to_pylist()))
+        raise PromptFileError(f"{path} is not readable Parquet: {error}. Write it anew, or give "
+                              "CSV or JSONL.") from error
 
 
 def _hub(spec: str) -> Table:

@@ -91,6 +91,8 @@ class Trainer:
             terms[0].lost, x.square().sum(), (chosen.entries.value > 0).sum(),
             x.new_tensor(len(x)), *(term.loss for term in terms)]))
         lost, variance, active, tokens, *losses = sums.tolist()
+        if chosen.near is not None:
+            losses.append(self.settings.fewness * (active / tokens / self.settings.k - 1) ** 2)
         return Progress(self.step, lost / max(variance, 1e-30),
                         float(self._dead().float().mean()), active / tokens, sum(losses))
 
@@ -242,10 +244,15 @@ def train(trainer: Trainer, batches: Batches, checkpoints: Path | None = None,
             trainer.save(checkpoints)
 
 
-def moments_of(x: Float[Tensor, "token d_model"]) -> tuple[Float[Tensor, " d_model"], float]:
-    """The data's mean and its scale: root mean square of what is left a dimension."""
-    mean = x.float().mean(0)
-    return mean, max(float((x.float() - mean).square().mean().sqrt()), 1e-12)
+def moments_of(x: Float[Tensor, "token d_model"], add_up: Sum = lambda x: x,
+               ) -> tuple[Float[Tensor, " d_model"], float]:
+    """The data's mean and its scale: root mean square of what is left a dimension. `add_up`: over
+    the processes, each with rows of its own."""
+    x = x.float()
+    n = add_up(x.new_tensor(float(len(x))))
+    mean = add_up(x.sum(0)) / n
+    left = add_up((x - mean).square().sum()) / (n * x.shape[1])
+    return mean, max(float(left.sqrt()), 1e-12)
 
 
 def tokens_needed(history: list[tuple[int, float]], target: float) -> int | None:

@@ -1,0 +1,103 @@
+"""The settings of a run. Light: nothing heavy is imported."""
+
+from dataclasses import dataclass, fields
+
+from sternpost.errors import InputError
+from sternpost.jobs.settings import Settings, setting
+from sternpost.types import ERROR_TERMS, MODES, Hookpoint, Positions
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings(Settings):
+    """Everything that `run` can be told."""
+
+    model: str = setting("Model: a folder or a Hub id.")
+    unsafe: str = setting("Prompts that should be refused: FILE[#column] or hf:org/name/split.")
+    safe: str = setting("Prompts that should be answered.")
+    out: str = setting("Folder for the results.")
+    capability: str | None = setting("Prompts with an `answer` column; counts right replies.",
+                                      None)
+    layer: int | None = setting("Block whose output is read and written, 0-based; default: the "
+                                 "one nearest to 0.2 of the depth (the paper's 6 of 32).", None)
+    corpus: str | None = setting("More text to train the SAE on.", None)
+    archetype: tuple[str, ...] = setting("A prompt that the model refuses; its refusal proposes "
+                                          "features. Repeatable.", many=str)
+    sae: str | None = setting("SAE to use instead of training one: a folder or Hub id[:SAE_ID].",
+                               None)
+    d_sae: int | None = setting("Features of the SAE to train; default: 8 x d_model, as in the "
+                                 "paper.", None)
+    k: int | None = setting("Active features a token; default: 32, as in the paper, at most "
+                             "d_model / 4.", None)
+    tokens: int | None = setting("Tokens to train the SAE on; default: 500,000, or 40 x d_sae if "
+                                  "that is more.", None)
+    feature: tuple[int, ...] = setting("Feature to try instead of searching. Repeatable.",
+                                        many=int)
+    values: tuple[float, ...] = setting("Clamp values to sweep, activation units, comma-"
+                                         "separated; default: multiples of the feature's high "
+                                         "activation.", many=float)
+    positions: str = setting("Tokens to write: all, prompt, t_inst, tail, response, last(k), "
+                              "joined by +.", "all")
+    error: str = setting("keep adds only the change; drop replaces the stream by the edited "
+                          "reconstruction.", "keep", choices=ERROR_TERMS)
+    mode: str = setting("How activations are read.", "exact", choices=MODES)
+    no_gate: bool = setting("Steer every prompt; no gated condition.", False)
+    limit: int | None = setting("At most so many prompts of each file.", None)
+    batch_size: str = setting("Rows a forward; auto halves when memory runs out.", "auto")
+    max_new_tokens: int = setting("Longest reply, in tokens.", 64)
+    system: str | None = setting("System prompt put before every conversation.", None)
+    chat_template: str | None = setting("File with a Jinja chat template to use instead.", None)
+    chat_template_kwargs: str | None = setting("Further template variables, as JSON.", None)
+    device: str = setting("auto, cpu, cuda, cuda:1, mps.", "auto")
+    dtype: str = setting("auto, float32, float16, bfloat16.", "auto")
+    revision: str | None = setting("Revision of a Hub model.", None)
+    seed: int = setting("Seed of splits, SAE and controls.", 0)
+    dry_run: bool = setting("Check everything, print the plan, write nothing.", False)
+    resume: bool = setting("Go on with an unfinished run.", False)
+    force: bool = setting("Replace another run in the folder.", False)
+
+    def __post_init__(self) -> None:
+        self.check("d_sae", "k", "tokens", "limit", "max_new_tokens")
+        Positions(self.positions)
+        if self.layer is not None:
+            Hookpoint(self.layer)
+        _check_features(self)
+        if self.error == "drop" and self.mode != "exact":
+            raise InputError("error 'drop' replaces the stream by the SAE's reconstruction and "
+                             f"needs mode 'exact'; got mode {self.mode!r}.")
+        if self.sae is not None and any((self.d_sae, self.k, self.tokens)):
+            raise InputError("--sae brings its own size; leave out --d-sae, --k and --tokens.")
+
+    def command(self) -> str:
+        """The command line that repeats this run."""
+        words = ["sternpost run"]
+        for spec in fields(self):
+            value = getattr(self, spec.name)
+            if value == spec.default or spec.name in ("dry_run", "resume", "force"):
+                continue
+            flag = "--" + spec.name.replace("_", "-")
+            if spec.name == "values":
+                value = (",".join(map(repr, value)),)
+            for one in value if isinstance(value, tuple) else (value,):
+                words.append(flag if one is True else f"{flag} {_quoted(one)}")
+        return " ".join(words)
+
+
+def _check_features(s: RunSettings) -> None:
+    for value in s.values:
+        if isinstance(value, bool) or not isinstance(value, int | float) \
+                or value != value or abs(value) == float("inf"):
+            raise InputError(f"values are finite numbers in activation units; got {value!r}.")
+    for text in s.archetype:
+        if not isinstance(text, str) or not text.strip():
+            raise InputError(f"archetype is a prompt, or a list of prompts; got {text!r}.")
+    for feature in s.feature:
+        if isinstance(feature, bool) or not isinstance(feature, int) or feature < 0:
+            raise InputError(f"feature is a whole number from 0 up; got {feature!r}.")
+    if len(set(s.values)) != len(s.values):
+        raise InputError(f"values names a value twice: {', '.join(map(str, s.values))}.")
+
+
+def _quoted(value: object) -> str:
+    text = str(value)
+    plain = text and all(c.isalnum() or c in "-_./:#,+" for c in text)
+    return text if plain else "'" + text.replace("'", "'\\''") + "'"
