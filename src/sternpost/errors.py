@@ -12,6 +12,7 @@
     ├── SAEError                     an SAE is missing, incompatible or of an unknown layout
     ├── GateError                    a gate cannot be fitted or read
     ├── PackError                    a pack is broken, or not for this model
+    ├── EndpointError                a service that answers badly, or not at all
     ├── SearchError                  nothing is refused, or no candidate feature remains
     ├── OutputError                  a folder cannot be written, or holds another run
     │   └── SchemaError              a file was written by a newer version
@@ -69,6 +70,20 @@ class GateError(SternpostError):
 
 class PackError(SternpostError):
     """A pack is broken, or not for this model."""
+
+
+class EndpointError(SternpostError):
+    """A service that answers badly, or not at all."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        """The HTTP status that settled it; None where it was given up after several tries."""
+
+    @property
+    def fatal(self) -> bool:
+        """Whether every other request would meet it too: a bad key, model or address."""
+        return self.status in (401, 403, 404)
 
 
 class SearchError(SternpostError):

@@ -12,7 +12,7 @@ from typing import Any
 
 from sternpost.jobs.demo import demo_settings
 from sternpost.jobs.dry_run import RunPlan, plan_of
-from sternpost.jobs.find import candidates, grid, refusals
+from sternpost.jobs.find import candidates, exemplars, grid
 from sternpost.jobs.gate import fit_gate
 from sternpost.jobs.inputs import read_inputs
 from sternpost.jobs.progress import Watch
@@ -59,14 +59,14 @@ def tell(settings: RunSettings, watch: Watch, engine: Engine | None = None) -> R
 
         with watch.stage("baseline", "What the model says by itself"):
             search, own = baseline(bench, inputs)
-            refused = refusals(bench, settings, search)             # what it refuses, and how
+            shown = exemplars(bench, settings, search)              # what it refuses, and how
 
         with watch.stage("sae", "Its residual stream as sparse features"):
             trained = obtain_sae(bench, inputs, settings, own)      # activations -> features
             sae = trained.sae
 
         with watch.stage("search", "Which feature makes it refuse"):
-            tried = candidates(bench, settings, sae, refused)
+            tried = candidates(bench, settings, sae, shown)
             found = grid(bench, sae, tried, search, settings)       # selection
 
         with watch.stage("sweep", "How strongly to clamp it"):
@@ -82,7 +82,7 @@ def tell(settings: RunSettings, watch: Watch, engine: Engine | None = None) -> R
         with watch.stage("test", "Every condition on prompts not seen so far"):
             tested, lines = conditions(bench, sae, found, chosen, inputs.splits.test, settings)
 
-        warnings += [*inputs.warnings, *refused.warnings, *found.warnings,
+        warnings += [*inputs.warnings, *shown.warnings, *found.warnings,
                      *chosen.warnings, *(gated.warnings if gated else ())]
         findings = Findings(trained, found, chosen, gated, tested, lines, warnings)
         return write_results(settings, inputs, bench, findings)     # report

@@ -1,8 +1,11 @@
 """Candidates and controls against naive loops and autograd."""
 
+import pytest
 import torch
 
+import sternpost
 from sternpost.features import (
+    ablation_path,
     active_in,
     attribution,
     difference_in_means,
@@ -90,3 +93,21 @@ def test_difference_in_means_points_from_safe_to_unsafe() -> None:
     assert abs(float(direction.norm()) - 1) < 1e-6
     assert float(direction[0]) == 0
     assert bool((direction[1:] > 0).all())
+
+
+def test_attribution_is_exact_ablation_where_the_rest_is_linear() -> None:
+    """On a linear toy: each feature's attribution is the logit's fall when `steer` ablates it."""
+    sae = make_sae()
+    x = torch.randn(1, 6, D, generator=torch.Generator().manual_seed(3))
+    toy = torch.nn.Sequential(torch.nn.Identity(), torch.nn.Linear(D, 3))
+    with torch.no_grad():
+        logit = toy(x)[0, :, 1].sum()
+        weight = toy[1].weight[1].detach()
+        got = attribution(x[0], weight.expand(6, D), sae)
+        path = ablation_path(x[0], sae)
+        assert path.shape == (8, 6, D)
+        active = sae.encode(x[0])
+        for feature in set(active.indices[active.values > 0].tolist()):
+            with sternpost.steer(toy, sae, [sternpost.Ablate(feature)], at="0"):
+                fallen = logit - toy(x)[0, :, 1].sum()
+            assert float(got[feature]) == pytest.approx(float(fallen), abs=1e-5)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 import sternpost
+from sternpost.errors import InputError
 from sternpost.files import read_json, read_jsonl
 from sternpost.jobs.demo import demo_settings
 
@@ -51,6 +52,47 @@ def test_sets_controls_and_harm_stand_beside_them(found: Any) -> None:
     assert all(-1 <= rho <= 1 for rho in body["agreement"].values())
 
 
+def test_sets_have_two_members_and_more_and_their_parts(found: Any) -> None:
+    lines = read_jsonl(found.path / "search.jsonl")
+    for one in found.found["sets"]:
+        assert 2 <= len(one["features"]) <= 4
+        assert [e["feature"] for e in one["alone"]] == one["features"]
+        name = "+".join(sorted(f"{e['edit']}{e['feature']}" for e in one["edits"]))
+        mine = [line for line in lines if line["condition"] == name and line["kind"] == "unsafe"
+                and line["harm_kind"] != "offensive"]
+        assert one["unsafe_refusal"]["hits"] == sum(line["hit"] for line in mine)
+        mixed = {e["edit"] for e in one["edits"]} == {"Clamp", "Ablate"}
+        assert (one["raised"] is not None) == (one["lowered"] is not None) == mixed
+
+
+def test_pairs_of_the_best_set_are_recounted(found: Any) -> None:
+    lines = read_jsonl(found.path / "samples.jsonl")
+    edits = {e["feature"]: f"{e['edit']}{e['feature']}" for e in found.found["sets"][0]["edits"]}
+    for pair in found.found["interactions"]:
+        a, b = (edits[f] for f in pair["features"])
+
+        def share(name: str) -> float:
+            mine = [line["hit"] for line in lines if line["condition"] == name
+                    and line["kind"] == "safe" and line["harm_kind"] != "offensive"]
+            return 100 * sum(mine) / len(mine)
+
+        want = share(f"{a}+{b}") - share(a) - share(b) + share("baseline")
+        assert pair["over_refusal"]["points"] == pytest.approx(want, abs=1e-6)
+        assert pair["over_refusal"]["low"] <= want + 1e-6
+        assert -1 <= pair["cosine"] <= 1
+
+
+def test_side_effects_are_by_group_and_paired(found: Any) -> None:
+    rows = found.found["side_effects"]["causal_grid"]
+    kinds = {(row["kind"], row["by"]) for row in rows}
+    assert ("capability", "language") in kinds
+    assert ("unsafe", "category") in kinds
+    for row in rows:
+        moved = 100 * (row["after"]["hits"] - row["before"]["hits"]) / row["before"]["n"]
+        assert row["change"]["points"] == pytest.approx(moved, abs=1e-6)
+        assert row["q"] >= row["p"]
+
+
 def test_what_was_confirmed_is_counted_over_the_test_split(found: Any) -> None:
     lines = read_jsonl(found.path / "samples.jsonl")
     test = set(read_json(found.path / "splits.json")["test"])
@@ -72,7 +114,7 @@ def test_it_is_shown_again_and_another_run_is_refused(found: Any, told: dict[str
 
 
 def test_values_of_one_feature_are_the_runs_to_sweep(told: dict[str, Any]) -> None:
-    with pytest.raises(sternpost.InputError, match="leave out --values"):
+    with pytest.raises(InputError, match="leave out --values"):
         sternpost.features_find(**{**told, "out": f"{told['out']}-values", "values": (2.0,)})
 
 

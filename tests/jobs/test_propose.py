@@ -1,6 +1,9 @@
 """Planted truth: an SAE on a random model, one feature of which writes the refusal's token and one
 of which reads a marker. Every method must find its own."""
 
+import re
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,11 +13,28 @@ import torch
 import sternpost
 from sternpost.engines.templates import Template
 from sternpost.engines.transformers import TransformersEngine
-from sternpost.jobs.features_find import _trial
-from sternpost.jobs.find import Refusals
+from sternpost.features import Candidate, ablation_path, attribution
+from sternpost.jobs.bench import Bench, Trial
+from sternpost.jobs.feature_sets import trial
+from sternpost.jobs.features_find import _ranked
+from sternpost.jobs.find import Exemplars, Search, grid
+from sternpost.jobs.goal import Sought
+from sternpost.jobs.progress import Watch
 from sternpost.jobs.propose import Proposals
+from sternpost.judges.phrases import PhraseJudge
 from sternpost.sae import SAE, FeatureStats
-from sternpost.types import Ablate, Clamp, Completion, Hookpoint, LabelledPrompt, Message, Request
+from sternpost.store import RunFolder
+from sternpost.types import (
+    Ablate,
+    Clamp,
+    Completion,
+    Goal,
+    Hookpoint,
+    LabelledPrompt,
+    Message,
+    Request,
+    Sampling,
+)
 
 WRITES, READS, D_SAE = 7, 23, 40
 AT = Hookpoint(3)
@@ -95,9 +115,9 @@ def asked(engine: TransformersEngine, sae: SAE, pairs: Any) -> Proposals:
 
 
 @pytest.fixture(scope="module")
-def refused(pairs: Any) -> Refusals:
+def refused(pairs: Any) -> Exemplars:
     own = [c for p, c in pairs if p.kind == "unsafe"]
-    return Refusals(own[:1], own[1:8], [])
+    return Exemplars(own[:1], own[1:8], [])
 
 
 def test_the_contrast_on_the_tail_finds_the_writer(asked: Proposals) -> None:
@@ -114,10 +134,9 @@ def test_the_search_for_harm_finds_the_reader(asked: Proposals) -> None:
 
 
 def test_attribution_and_the_papers_list_find_the_writer(asked: Proposals,
-                                                         refused: Refusals) -> None:
+                                                         refused: Exemplars) -> None:
     assert asked.attribution(refused)[0]["feature"] == WRITES
-    listed = asked.paper(refused)
-    assert listed[0]["score"] in [e["score"] for e in listed if e["feature"] == WRITES]
+    assert asked.paper(refused)[0]["feature"] == WRITES
 
 
 def test_the_output_score_finds_the_writer(asked: Proposals) -> None:
@@ -128,7 +147,7 @@ def test_the_output_score_finds_the_writer(asked: Proposals) -> None:
 
 
 def test_ranks_are_by_score_and_leave_out_what_has_none(asked: Proposals,
-                                                        refused: Refusals) -> None:
+                                                        refused: Exemplars) -> None:
     for entries in (asked.contrast(), asked.diffmean_cosine(), asked.attribution(refused),
                     asked.cc_delta()):
         scores = [entry["score"] for entry in entries]
@@ -145,7 +164,56 @@ def test_without_two_sides_there_is_no_contrast(engine: TransformersEngine, sae:
 
 def test_two_values_of_a_feature_are_two_trials(sae: SAE) -> None:
     settings: Any = SimpleNamespace(mode="exact", positions="all", error="keep")
-    keys = {_trial(sae, edits, settings, "test").key for edits in (
+    keys = {trial(sae, edits, settings, "test").key for edits in (
         [Clamp(3, 1.0)], [Clamp(3, 2.0)], [Ablate(3)], [Ablate(3), Clamp(5, 1.0)],
         [Clamp(5, 1.0), Ablate(3)])}
     assert len(keys) == 5
+
+
+def test_the_grid_ranks_the_writer_first(engine: TransformersEngine, sae: SAE, pairs: Any,
+                                         tmp_path: Path) -> None:
+    """Clamped, only it makes the model say the token, on unsafe and safe prompts alike."""
+    judge: Any = PhraseJudge([re.compile("N")])
+    sought = Sought(Goal("nay", "the reply says N", ("shown",)), lambda *_: judge, {})
+    prompts = [p for p, _ in pairs]
+    own = engine.generate([p.request for p in prompts], None, Sampling(4))
+    bench = Bench(engine, judge, Sampling(4), RunFolder(tmp_path), Watch(), sought)
+    search = Search(prompts, own, bench.lines(Trial("base", "baseline"), prompts))
+    settings: Any = SimpleNamespace(mode="exact", positions="all", error="keep")
+    some = [Candidate(f, "x") for f in (READS, 0, 1, WRITES, 2, 3)]
+    found = _ranked(grid(bench, sae, some, search, settings), search)
+    assert found[0]["feature"] == WRITES
+    assert found[0]["score"] > 50
+    assert found[0]["change"]["unsafe_refusal"]["low"] > 0
+    assert all(entry["score"] < 20 for entry in found[1:])
+
+
+def test_integrated_gradients_add_up_to_the_effect_of_all_features(
+        engine: TransformersEngine, sae: SAE, pairs: Any) -> None:
+    """Completeness: summed over features, what taking all of them away does to the logit."""
+    c = pairs[0][1]
+    few = replace(sae, W_dec=0.05 * sae.W_dec)
+
+    def logit(change: Any) -> float:
+        blocks = engine.blocks.at(AT)
+        handle = blocks.register_forward_hook(
+            lambda block, args, out: (change(out[0] if isinstance(out, tuple) else out),
+                                      *out[1:]) if isinstance(out, tuple) else change(out))
+        try:
+            with torch.no_grad():
+                logits = engine.model(torch.tensor([list(c.prompt_ids)])).logits
+            return float(logits[0, -1, c.reply_ids[0]])
+        finally:
+            handle.remove()
+
+    def without(h: torch.Tensor) -> torch.Tensor:
+        acts = few.encode(h)
+        return h - torch.einsum("btk,btkd->btd", acts.values, few.W_dec[acts.indices])
+
+    want = logit(lambda h: h) - logit(without)
+    (found,) = engine.gradients([c], AT, lambda h: ablation_path(h, few, 32))
+    assert found.gradient is not None
+    assert float(attribution(found.values, found.gradient, few).sum()) == pytest.approx(
+        want, rel=0.02, abs=1e-4)
+    (plain,) = engine.gradients([c], AT)
+    assert not torch.allclose(plain.gradient, found.gradient)

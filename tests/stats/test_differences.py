@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from statsmodels.stats.proportion import confint_proportions_2indep
 
 from sternpost.errors import InputError
-from sternpost.stats import discrimination, mcnemar, paired_difference, rate
+from sternpost.stats import discrimination, interaction, mcnemar, paired_difference, rate
 from sternpost.types import Points, Rate
 
 counts = st.integers(1, 200).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
@@ -91,3 +91,25 @@ def test_rows_must_pair():
         mcnemar([True], [True, False])
     with pytest.raises(InputError, match="at least one row"):
         paired_difference([], [])
+
+
+def test_an_interaction_is_what_two_do_beyond_each_alone():
+    none, a, b = [False] * 40, [True] * 10 + [False] * 30, [False] * 10 + [True] * 10 + [False] * 20
+    both = [True] * 20 + [False] * 20  # exactly the one and the other
+    additive = interaction(none, a, b, both)
+    assert (additive.points, additive.low < 0 < additive.high) == (0, True)
+    more = interaction(none, a, b, [True] * 40)
+    assert more.points == pytest.approx(50)
+    assert 0 < more.low < more.points < more.high <= 100
+    alike = interaction([True] * 9, [False] * 9, [False] * 9, [True] * 9)
+    assert alike.points == 200
+    assert 100 < alike.low < alike.high <= 200
+
+
+def test_an_interaction_resamples_whole_clusters():
+    rng = np.random.default_rng(0)
+    columns = [np.repeat(rng.random(12) < 0.5, 8).tolist() for _ in range(4)]
+    one = interaction(*columns)
+    together = interaction(*columns, clusters=[str(i // 8) for i in range(96)])
+    assert together.points == one.points
+    assert together.high - together.low > 1.5 * (one.high - one.low)

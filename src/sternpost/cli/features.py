@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sternpost.cli.options import debug, from_recipe, from_settings, planned, settings_of
-from sternpost.jobs.run_settings import RunSettings
+from sternpost.jobs.find_settings import FindSettings
 
 if TYPE_CHECKING:
     from sternpost.jobs.features_find import FoundFeatures
@@ -21,7 +21,7 @@ def features() -> None:
 
 @features.command("find", context_settings={"show_default": False})
 @from_recipe
-@from_settings(RunSettings)
+@from_settings(FindSettings)
 @debug
 def find(recipe: str | None, changes: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Rank features by seven methods, clamp the best, build sets of them, confirm on new prompts.
@@ -35,7 +35,7 @@ def find(recipe: str | None, changes: tuple[str, ...], as_json: bool, **options:
     from sternpost.jobs.progress import Watch
 
     quiet_libraries()
-    settings = settings_of(RunSettings, "features find", recipe, changes,
+    settings = settings_of(FindSettings, "features find", recipe, changes,
                            {**options, "no_gate": True})
     done = find_features(settings, Watch(Console(stderr=True)))
     if planned(done, as_json):
@@ -51,11 +51,16 @@ def show(done: "FoundFeatures") -> None:
     """The best of every method side by side, the sets, and what was confirmed."""
     from rich.console import Console
 
-    from sternpost.report.features import confirmed_table, methods_table
+    from sternpost.report import features as tables
 
-    console = Console()
-    console.print(methods_table(done.found, SHOWN))
-    console.print(confirmed_table(done.found))
-    for warning in done.found["warnings"]:
+    console, found = Console(), done.found
+    console.print(tables.methods_table(found, SHOWN))
+    console.print(tables.agreement_table(found))
+    console.print(tables.confirmed_table(found))
+    click.echo(tables.verdict(found))
+    if found["interactions"]:
+        console.print(tables.pairs_table(found))
+    console.print(tables.effects_table(found, "causal_grid", SHOWN))
+    for warning in found["warnings"]:
         click.echo(f"note: {warning}")
     click.echo(f"all of it: {done.path / 'features.json'}")

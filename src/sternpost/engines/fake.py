@@ -84,7 +84,8 @@ class FakeEngine:
         """The sum of the words' vectors: the last word has seen all of them."""
         return torch.stack([r.values.sum(0) for r in self.residuals(prompts, at)])
 
-    def gradients(self, completions: Sequence[Completion], at: Hookpoint) -> list[Residuals]:
+    def gradients(self, completions: Sequence[Completion], at: Hookpoint,
+                  path: Callable[[Tensor], Tensor] | None = None) -> list[Residuals]:
         """The refusal direction, everywhere."""
         return [residual._replace(gradient=self.direction.expand_as(residual.values))
                 for residual in self.residuals(

@@ -18,7 +18,7 @@ from transformers import GenerationConfig
 
 from sternpost.activations import answer_of
 from sternpost.engines.architectures import find_blocks, width
-from sternpost.engines.gradients import frozen, gradient
+from sternpost.engines.gradients import Path, frozen, gradient
 from sternpost.engines.halves import until
 from sternpost.engines.steering import Steering
 from sternpost.engines.sweep import Decided, sweep
@@ -261,11 +261,12 @@ class TransformersEngine:
         logits = self.model(input_ids=ids, attention_mask=mask, use_cache=False, **keep).logits
         return logits[:, -(ids.shape[1] - first):]
 
-    def gradients(self, completions: Sequence[Completion], at: Hookpoint) -> list[Residuals]:
+    def gradients(self, completions: Sequence[Completion], at: Hookpoint,
+                  path: Path | None = None) -> list[Residuals]:
         """Residual stream of each prompt, and its gradient of the logit of the reply's first
-        token."""
+        token; with a `path` of streams, the mean over them."""
         with frozen(self.model):
-            return [gradient(self, completion, at) for completion in completions]
+            return [gradient(self, completion, at, path) for completion in completions]
 
     def padded(self, rows: Sequence[Sequence[int]], left: bool) -> tuple[Tensor, Tensor]:
         """Rows of token ids side by side, and which are real: both [row, seq], long."""

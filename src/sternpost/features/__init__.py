@@ -2,6 +2,7 @@
 
 from sternpost.features.candidates import (
     Candidate,
+    ablation_path,
     active_counts,
     active_in,
     attribution,
@@ -10,5 +11,5 @@ from sternpost.features.candidates import (
 )
 from sternpost.features.controls import difference_in_means, matched_features
 
-__all__ = ["Candidate", "active_counts", "active_in", "attribution", "difference_in_means",
-           "matched_features", "merge", "strongest"]
+__all__ = ["Candidate", "ablation_path", "active_counts", "active_in", "attribution",
+           "difference_in_means", "matched_features", "merge", "strongest"]

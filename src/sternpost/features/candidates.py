@@ -4,7 +4,8 @@ paper        active on at least 2 tokens of the model's refusal of an archetypal
              (arXiv 2411.11296, section 3)
 attribution  sum over prompt tokens of acts[f] * (gradient . W_dec[f]), the first-order effect of
              a feature on the logit of the refusal's first token; mean over prompts
-             (arXiv 2403.19647, section 3.1)
+             (arXiv 2403.19647, section 3.1). With the gradient's mean along `ablation_path`:
+             integrated gradients, exact where features act on the logit one by one
 """
 
 from collections.abc import Iterable, Sequence
@@ -52,6 +53,16 @@ def attribution(values: Float[Tensor, "token d_model"], gradient: Float[Tensor, 
     pull = torch.einsum("td,tkd->tk", gradient.to(sae.W_dec), sae.W_dec[acts.indices])
     total = torch.zeros(sae.d_sae, dtype=pull.dtype, device=pull.device)
     return total.index_add(0, acts.indices.flatten(), (pull * acts.values).flatten())
+
+
+def ablation_path(values: Float[Tensor, "token d_model"], sae: SAE,
+                  steps: int = 8) -> Float[Tensor, "step token d_model"]:
+    """The stream on its way from no feature active to all as they are, the SAE's error kept:
+    h - (1 - alpha) * sum of acts[f] W_dec[f], alpha the middles of `steps` equal parts."""
+    acts = sae.encode(values.to(sae.device))
+    written = torch.einsum("tk,tkd->td", acts.values.to(sae.W_dec), sae.W_dec[acts.indices])
+    alpha = (torch.arange(steps, device=values.device) + 0.5) / steps
+    return values - (1 - alpha)[:, None, None] * written.to(values)
 
 
 def strongest(scores: Float[Tensor, " d_sae"], n: int) -> list[int]:

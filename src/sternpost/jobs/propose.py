@@ -12,11 +12,11 @@ from torch import Tensor
 
 from sternpost.engines.steer import steer
 from sternpost.engines.transformers import TransformersEngine
-from sternpost.features import active_counts, attribution, difference_in_means
+from sternpost.features import ablation_path, active_counts, attribution, difference_in_means
 from sternpost.features.contrast import Contrast, Contrasted, discovered
 from sternpost.features.delta import delta, mean_acts
 from sternpost.features.output import output_score, promoted
-from sternpost.jobs.find import EXPLAINED, Refusals, clamp_value
+from sternpost.jobs.find import EXPLAINED, Exemplars, clamp_value
 from sternpost.sae import SAE
 from sternpost.types import Clamp, Completion, LabelledPrompt, Message, Plan, Transcript
 
@@ -49,26 +49,31 @@ class Proposals:
 
     def __init__(self, engine: TransformersEngine, sae: SAE,
                  pairs: Sequence[tuple[LabelledPrompt, Completion]],
-                 refused: Sequence[bool]) -> None:
-        self.engine, self.sae, self.pairs, self.refused = engine, sae, pairs, refused
+                 shown: Sequence[bool]) -> None:
+        self.engine, self.sae, self.pairs, self.shown = engine, sae, pairs, shown
         assert sae.stats is not None
         self.high = sae.stats.high.cpu()
 
-    def paper(self, refusals: Refusals) -> list[Entry]:
-        """Active on at least two tokens of an archetype's refusal."""
-        texts = [Transcript(ids=(*c.prompt_ids, *c.reply_ids)) for c in refusals.archetypes]
-        seen = self.engine.residuals(texts, self.sae.hookpoint)
-        counts = active_counts([r.values[len(c.prompt_ids):] for r, c in
-                                zip(seen, refusals.archetypes, strict=True)], self.sae)
-        return ranked(torch.where(counts >= 2, counts, 0))
+    def paper(self, shown: Exemplars) -> list[Entry]:
+        """Active on at least two tokens of the reply to an archetype; of those that are active on
+        as many, the more active in units of their high activation first."""
+        texts = [Transcript(ids=(*c.prompt_ids, *c.reply_ids)) for c in shown.archetypes]
+        seen = list(self.engine.residuals(texts, self.sae.hookpoint))
+        replies = [r.values[len(c.prompt_ids):] for r, c in
+                   zip(seen, shown.archetypes, strict=True)]
+        counts = active_counts(replies, self.sae).cpu()
+        much = torch.stack([mean_acts(h, self.sae) for h in replies]).amax(0)
+        share = torch.where(self.high > 0, much / self.high, 0).clamp(max=1) / 2
+        entries = ranked(torch.where(counts >= 2, counts + share, 0))
+        return [{**entry, "score": float(int(entry["score"]))} for entry in entries]
 
     def contrast(self) -> list[Entry]:
-        """More active on refused than on answered prompts."""
-        return self._contrasted(self.refused, self._tail)
+        """More active where the model shows the goal than where it does not."""
+        return self._contrasted(self.shown, self._tail)
 
     def answering(self) -> list[Entry]:
-        """More active on answered than on refused prompts."""
-        return self._contrasted([not one for one in self.refused], self._tail)
+        """More active where the model does not show the goal."""
+        return self._contrasted([not one for one in self.shown], self._tail)
 
     def harm(self) -> list[Entry]:
         """More active where an unsafe request ends than where a safe one does."""
@@ -99,20 +104,21 @@ class Proposals:
         return h[at + 1:] if at + 1 < len(h) else h[-1:]
 
     def diffmean_cosine(self) -> list[Entry]:
-        """Along the difference in means of refused and answered prompts."""
+        """Along the difference in means of prompts where the goal is shown and where it is not."""
         last = self._read(lambda h, at: h[-1:])
-        sides = [torch.cat([h for h, side in zip(last, self.refused, strict=True) if side == which])
-                 for which in (True, False)] if len(set(self.refused)) == 2 else []
+        sides = [torch.cat([h for h, side in zip(last, self.shown, strict=True) if side == which])
+                 for which in (True, False)] if len(set(self.shown)) == 2 else []
         if not sides:
             return []
         direction = difference_in_means(*sides)
         rows = self.sae.W_dec.cpu().float()
         return ranked((rows @ direction) / rows.norm(dim=-1).clamp(min=1e-12))
 
-    def attribution(self, refusals: Refusals) -> list[Entry]:
-        """First-order effect on the logit of a refusal's first token."""
-        explained = [c for c in (*refusals.archetypes, *refusals.others) if c.reply_ids]
-        found = self.engine.gradients(explained[:EXPLAINED], self.sae.hookpoint)
+    def attribution(self, shown: Exemplars) -> list[Entry]:
+        """What it adds to the logit of the first token of a reply that shows the goal."""
+        explained = [c for c in (*shown.archetypes, *shown.others) if c.reply_ids]
+        found = self.engine.gradients(explained[:EXPLAINED], self.sae.hookpoint,
+                                      lambda h: ablation_path(h, self.sae))
         scores = [attribution(r.values, r.gradient, self.sae) for r in found
                   if r.gradient is not None]
         return ranked(torch.stack(scores).mean(0).cpu())

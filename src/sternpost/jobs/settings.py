@@ -39,6 +39,11 @@ class Settings:
         check_rows(self.batch_size)
         check_json(self.chat_template_kwargs)
 
+    @classmethod
+    def filled(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        """What was given, with what that itself brings along."""
+        return dict(given)
+
     @property
     def rows(self) -> int | None:
         """Rows a forward, or None for auto."""
@@ -129,6 +134,7 @@ def settings_from(cls: type[S], given: Mapping[str, Any], where: str) -> S:
     for key in given:
         if key not in known:
             raise InputError(f"{where}: unknown setting {key!r}. Known: {', '.join(known)}.")
+    given = cls.filled(given) if issubclass(cls, Settings) else given
     missing = [name for name, spec in known.items() if name not in given
                and spec.default is MISSING]
     if missing:

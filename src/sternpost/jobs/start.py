@@ -7,11 +7,12 @@ from pathlib import Path
 from sternpost.errors import OutputError, SternpostError
 from sternpost.jobs.bench import Bench, Trial, own_replies
 from sternpost.jobs.find import Search
+from sternpost.jobs.goal import REFUSALS, Sought
 from sternpost.jobs.inputs import Inputs
 from sternpost.jobs.load import load_engine
 from sternpost.jobs.progress import Watch
 from sternpost.jobs.run_settings import RunSettings
-from sternpost.judges import WordListJudge, nll_limit
+from sternpost.judges import nll_limit
 from sternpost.store import RunFolder, open_run_folder
 from sternpost.types import Completion, Engine, Judge, Sampling
 
@@ -41,14 +42,15 @@ def run_folder(settings: RunSettings, inputs: Inputs, verb: str = "run",
 
 
 def open_bench(settings: RunSettings, folder: RunFolder, watch: Watch,
-               engine: Engine | None = None) -> tuple[Bench, list[str]]:
+               engine: Engine | None = None,
+               sought: Sought = REFUSALS) -> tuple[Bench, list[str]]:
     """The engine in its folder, with a judge that knows no perplexity yet; and warnings."""
     warnings: list[str] = []
     if engine is None:
         with watch.stage("load", f"Loading {settings.model}"):
             engine, warnings = load_engine(settings)
     sampling = Sampling(settings.max_new_tokens)
-    return Bench(engine, WordListJudge(), sampling, folder, watch), warnings
+    return Bench(engine, sought.judge(), sampling, folder, watch, sought), warnings
 
 
 def baseline(bench: Bench, inputs: Inputs) -> tuple[Search, list[Completion]]:
@@ -63,12 +65,12 @@ def baseline(bench: Bench, inputs: Inputs) -> tuple[Search, list[Completion]]:
 
 
 def fitted_judge(bench: Bench, own: list[Completion]) -> Judge:
-    """The word-list judge with the limit beyond which a reply is no language of this model."""
+    """The goal's judge with the limit beyond which a reply is no language of this model."""
     spoken = [c for c in own if c.reply_ids]
     if not spoken:  # an empty reply needs no perplexity to be called what it is
-        return WordListJudge()
+        return bench.sought.judge()
     values = bench.folder.once("own-nll", lambda: bench.engine.nll(spoken))
-    return WordListJudge(_remembered(bench.engine.nll, spoken, values), nll_limit(values))
+    return bench.sought.judge(_remembered(bench.engine.nll, spoken, values), nll_limit(values))
 
 
 def _remembered(nll: Likelihood, own: Sequence[Completion],

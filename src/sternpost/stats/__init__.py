@@ -2,9 +2,9 @@
 
 from sternpost.stats.agreement import cohen_kappa
 from sternpost.stats.conformal import Threshold, conformal_threshold
-from sternpost.stats.differences import discrimination, mcnemar, paired_difference
+from sternpost.stats.differences import discrimination, interaction, mcnemar, paired_difference
 from sternpost.stats.ranking import Auroc, auroc
 from sternpost.stats.rates import rate
 
 __all__ = ["Auroc", "Threshold", "auroc", "cohen_kappa", "conformal_threshold", "discrimination",
-           "mcnemar", "paired_difference", "rate"]
+           "interaction", "mcnemar", "paired_difference", "rate"]

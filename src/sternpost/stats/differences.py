@@ -37,12 +37,27 @@ def paired_difference(a: Sequence[bool], b: Sequence[bool],
     check_lengths(a=a, b=b, clusters=clusters)
     if not a:
         raise InputError("A paired difference needs at least one row; got none.")
-    change = [bool(y) - bool(x) for x, y in zip(a, b, strict=True)]
-    sums = cluster_sums(change, range(len(a)) if clusters is None else clusters)
-    mean = sum(change) / len(change)
+    return _mean_change([bool(y) - bool(x) for x, y in zip(a, b, strict=True)], clusters, seed)
+
+
+def interaction(none: Sequence[bool], a: Sequence[bool], b: Sequence[bool], both: Sequence[bool],
+                clusters: Sequence[str] | None = None, seed: int = 0) -> Points:
+    """effect(a and b) - effect(a) - effect(b) on the same rows, in points, each effect against
+    `none`; with a 95 % interval as of `paired_difference`."""
+    check_lengths(none=none, a=a, b=b, both=both, clusters=clusters)
+    if not none:
+        raise InputError("An interaction needs at least one row; got none.")
+    rows = zip(none, a, b, both, strict=True)
+    return _mean_change([bool(w) - bool(y) - bool(z) + bool(x) for x, y, z, w in rows], clusters,
+                        seed)
+
+
+def _mean_change(change: Sequence[int], clusters: Sequence[str] | None, seed: int) -> Points:
+    sums = cluster_sums(change, range(len(change)) if clusters is None else clusters)
+    mean, most = sum(change) / len(change), max(map(abs, change))
     if len(set(change)) == 1:
         return _points(mean, *_all_alike(change[0], len(sums)))
-    return _points(mean, *(bootstrap_mean(sums, seed) if len(sums) > 1 else (-1.0, 1.0)))
+    return _points(mean, *(bootstrap_mean(sums, seed) if len(sums) > 1 else (-most, most)))
 
 
 def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> float:
@@ -58,8 +73,11 @@ def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> float:
 
 
 def _all_alike(change: int, n: int) -> tuple[float, float]:
-    low, high = wilson(n * abs(change), n)
-    return {0: (-high, high), 1: (low, high), -1: (-high, -low)}[change]
+    low, high = wilson(n * bool(change), n)
+    if not change:
+        return -high, high
+    ends = sorted((change * low, change * high))
+    return ends[0], ends[1]
 
 
 def _points(value: float, low: float, high: float) -> Points:

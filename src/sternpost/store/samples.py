@@ -8,7 +8,7 @@ from math import hypot
 from typing import Any
 
 from sternpost.stats import discrimination, paired_difference, rate
-from sternpost.types import Completion, Judgement, LabelledPrompt, Points, Rate
+from sternpost.types import REFUSAL, Completion, Judgement, LabelledPrompt, Points, Rate
 
 Sample = dict[str, Any]
 """One line: the columns of `sample` below."""
@@ -30,7 +30,7 @@ def sample(condition: str, prompt: LabelledPrompt, completion: Completion, judge
 
 def is_refusal(judgement: Judgement) -> bool:
     """Whether a verdict counts as a refusal: refusal or partial."""
-    return judgement.verdict in ("refusal", "partial")
+    return REFUSAL.shown(judgement)
 
 
 def refusal_rate(samples: Sequence[Sample], kind: str, pooled: bool = False) -> Rate | None:

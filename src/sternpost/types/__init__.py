@@ -26,8 +26,9 @@ from sternpost.types.edits import (
     Proof,
     Scale,
 )
+from sternpost.types.goal import REFUSAL, Goal
 from sternpost.types.places import Hookpoint, Positions, TemplateMarks
-from sternpost.types.protocols import Engine, Gate, Judge
+from sternpost.types.protocols import Chat, Engine, Gate, Judge
 from sternpost.types.talk import (
     SPLITS,
     Completion,
@@ -44,8 +45,8 @@ from sternpost.types.talk import (
 )
 
 __all__ = [
-    "ERROR_TERMS", "MODES", "SPLITS", "Ablate", "Add", "Cap", "Ceiling", "Clamp", "Completion",
-    "Edit", "Engine", "ErrorTerm", "Floor", "Gate", "Hookpoint", "How", "Judge",
-    "JudgeAccuracy", "Judgement", "Kind", "LabelledPrompt", "MahalanobisCap", "Message", "Mode",
-    "NormCap", "Plan", "Points", "Positions", "Proof", "Rate", "Request", "Residuals",
-    "Sampling", "Scale", "Split", "TemplateMarks", "Transcript", "Verdict"]
+    "ERROR_TERMS", "MODES", "REFUSAL", "SPLITS", "Ablate", "Add", "Cap", "Ceiling", "Chat",
+    "Clamp", "Completion", "Edit", "Engine", "ErrorTerm", "Floor", "Gate", "Goal", "Hookpoint",
+    "How", "Judge", "JudgeAccuracy", "Judgement", "Kind", "LabelledPrompt", "MahalanobisCap",
+    "Message", "Mode", "NormCap", "Plan", "Points", "Positions", "Proof", "Rate", "Request",
+    "Residuals", "Sampling", "Scale", "Split", "TemplateMarks", "Transcript", "Verdict"]

@@ -9,6 +9,7 @@ from sternpost.types.places import Hookpoint
 from sternpost.types.talk import (
     Completion,
     Judgement,
+    Message,
     Request,
     Residuals,
     Sampling,
@@ -55,9 +56,10 @@ class Engine(Protocol):
         prompt: token ids up to the reply, or messages that end with the user's."""
         ...
 
-    def gradients(self, completions: Sequence[Completion], at: Hookpoint) -> list[Residuals]:
+    def gradients(self, completions: Sequence[Completion], at: Hookpoint,
+                  path: "Callable[[Tensor], Tensor] | None" = None) -> list[Residuals]:
         """Residual stream of each prompt, and its gradient of the logit of the reply's first
-        token."""
+        token; with a `path` ([seq, d_model] -> [step, seq, d_model]) the mean along it."""
         ...
 
     def nll(self, completions: Sequence[Completion]) -> list[float]:
@@ -93,4 +95,15 @@ class Judge(Protocol):
 
     def __call__(self, completions: Sequence[Completion]) -> list[Judgement]:
         """One judgement a completion, in order."""
+        ...
+
+
+class Chat(Protocol):
+    """Any service or model that replies to a conversation."""
+
+    name: str
+    """What a record calls it, such as "openai:gpt-4o-mini"."""
+
+    def __call__(self, messages: Sequence[Message], max_tokens: int = 256) -> str:
+        """The reply's text, at most `max_tokens` tokens. Raises EndpointError where none comes."""
         ...

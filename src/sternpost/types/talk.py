@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Kind = Literal["unsafe", "safe", "capability", "corpus"]
-Verdict = Literal["refusal", "partial", "compliance", "incoherent", "unparsed"]
+Verdict = Literal["refusal", "partial", "compliance", "incoherent", "unparsed", "shown", "absent"]
+"""The last two are of judges of another behaviour than refusal: whether a reply shows it."""
 Split = Literal["search", "gate_fit", "gate_calibration", "test"]
 SPLITS: tuple[Split, ...] = ("search", "gate_fit", "gate_calibration", "test")
 
