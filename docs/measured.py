@@ -1,4 +1,5 @@
-"""The pages that `benchmarks/results` fills: speed, conformance, seeds; for `reference.py`."""
+"""The pages that `benchmarks/results` fills: speed, conformance, seeds, damage; for
+`reference.py`."""
 
 import json
 from pathlib import Path
@@ -155,3 +156,41 @@ def _table(body: dict[str, Any]) -> str:
         f"{100 * row[seed]['median']:.1f} [{100 * row[seed]['low']:.0f}, "
         f"{100 * row[seed]['high']:.0f}]" for seed in names) + " |"
         for name, row in rows.items())])
+
+
+def damage() -> list[str]:
+    """The parts of the page on what a clamp breaks."""
+    body = _read("damage")
+    rows = {row["name"]: row for row in body["rows"]}
+    ways = list(dict.fromkeys(name.partition(": ")[2].rpartition(", ")[0] for name in rows
+                              if name.startswith("drop: ") and name.endswith(", capability")))
+    named = {way: way.replace("every features", "every active feature") for way in ways}
+    lines = [f"| {said} | " + " | ".join(_cell(rows.get(f"{form}: {way}, {what}"))
+                                         for form in ("drop", "keep")
+                                         for what in ("capability", "returned")) + " |"
+             for way, said in named.items()]
+    left = ", ".join(f"{_cell(rows[f'{form}: all together, unexplained'])} of the loss with "
+                     f"error='{form}'" for form in ("drop", "keep"))
+    return [
+        "The reference clamp of dinghy's demo lowers the share of right answers. In the paper's "
+        "form (error='drop') the edited reconstruction replaces the stream; in the demo's own "
+        "(error='keep') only the change is added. Each suspect is undone alone, and what that "
+        "returns of the lost capability is its share, with a paired interval; shares overlap, so "
+        "they do not add up.",
+        f"{body['note'].partition(';')[0]}. n = {body['n']} capability prompts, "
+        f"{body['date'][:10]}. Without a clamp {_cell(rows['baseline, capability'])} are answered "
+        "right. A cell is in percent with its 95 % interval.",
+        "\n".join(["| undone | drop: right | returned | keep: right | returned |",
+                   "|---|---|---|---|---|", *lines]),
+        f"Unexplained: {left}.",
+        "*Switched features* are features of later layers' SAEs that are on in one of the two runs "
+        "and off in the other, put back to what they are without the clamp; *some* are as many "
+        "switched, and unswitched, ones at random. They are what the damage passes through, not a "
+        "cause beside the others.",
+        "Again: `python -m benchmarks damage`."]
+
+
+def _cell(row: dict[str, Any] | None) -> str:
+    if row is None or row["median"] is None:
+        return "–"
+    return f"{100 * row['median']:.1f} [{100 * row['low']:.0f}, {100 * row['high']:.0f}]"

@@ -3,7 +3,8 @@
     docs/reference/cli.md    every verb and option, from the commands of `sternpost.cli`
     docs/reference/api.md    every public name, with its signature and docstring
     docs/reference/models.md every architecture of the table, and what it does not keep
-    docs/reference/speed.md, conformance.md, seeds.md   what benchmarks have measured (measured.py)
+    docs/reference/speed.md, conformance.md, damage.md, seeds.md: what benchmarks have measured
+                             (measured.py)
 
 Nothing here asks a terminal for its width or Python for its own way of printing types, so that the
 pages are the same everywhere. `tests/test_docs.py` fails while they are stale.
@@ -26,13 +27,18 @@ from sternpost.cli import VERBS
 from sternpost.engines.architectures import ARCHITECTURES
 from sternpost.engines.steering import Run
 from sternpost.files import write_text
+from sternpost.jobs.atlas import Atlas
 from sternpost.jobs.chat import Conversation, Turn
+from sternpost.jobs.describe import Described
 from sternpost.jobs.doctor import Check, Checkup
 from sternpost.jobs.dry_run import RunPlan
+from sternpost.jobs.features_find import FoundFeatures
 from sternpost.jobs.pack import Pack
 from sternpost.jobs.result import RunResult
 from sternpost.jobs.run_settings import RunSettings
 from sternpost.jobs.sae_list import PublicSAE, PublicSAEs
+from sternpost.jobs.search import Match, Matches
+from sternpost.jobs.trace import Trace
 from sternpost.sae import SAE
 from sternpost.types import Proof
 
@@ -40,7 +46,7 @@ FOLDER = Path(__file__).parent / "reference"
 TYPE = "python docs/reference.py"
 MADE = f"<!-- Written by `{TYPE}`; change the code, not this page. -->"
 GIVEN_BACK = (Run, Proof, SAE, Pack, RunResult, RunPlan, Conversation, Turn, Checkup, Check,
-              PublicSAEs, PublicSAE)
+              PublicSAEs, PublicSAE, FoundFeatures, Described, Matches, Match, Atlas, Trace)
 """What the public functions give back."""
 
 
@@ -49,6 +55,7 @@ def pages() -> dict[Path, str]:
     return {FOLDER / "cli.md": cli(), FOLDER / "api.md": api(), FOLDER / "models.md": models(),
             FOLDER / "speed.md": _page(["# Speed", MADE, *measured.speed()]),
             FOLDER / "conformance.md": _page(["# Conformance", MADE, *measured.conformance()]),
+            FOLDER / "damage.md": _page(["# What a clamp breaks", MADE, *measured.damage()]),
             FOLDER / "seeds.md": _page(["# Seeds", MADE, *measured.seeds()])}
 
 

@@ -15,7 +15,11 @@ if TYPE_CHECKING:
     from sternpost.errors import SternpostError as SternpostError
     from sternpost.jobs.chat import chat as chat
     from sternpost.jobs.doctor import doctor as doctor
+    from sternpost.jobs.atlas import features_atlas as features_atlas
+    from sternpost.jobs.describe import features_describe as features_describe
     from sternpost.jobs.features_find import features_find as features_find
+    from sternpost.jobs.search import features_search as features_search
+    from sternpost.jobs.trace import features_trace as features_trace
     from sternpost.jobs.harvest import harvest as harvest
     from sternpost.jobs.load import load_sae as load_sae
     from sternpost.jobs.pack import load_pack as load_pack
@@ -43,8 +47,9 @@ _HOME = {
     "FakeEngine": "engines.fake", "Floor": "types", "Hookpoint": "types",
     "MahalanobisCap": "types", "NormCap": "types", "Plan": "types",
     "Positions": "types", "Scale": "types", "SternpostError": "errors", "chat": "jobs.chat",
-    "demo": "pipeline", "doctor": "jobs.doctor", "features_find": "jobs.features_find",
-    "harvest": "jobs.harvest",
+    "demo": "pipeline", "doctor": "jobs.doctor", "features_atlas": "jobs.atlas",
+    "features_describe": "jobs.describe", "features_find": "jobs.features_find",
+    "features_search": "jobs.search", "features_trace": "jobs.trace", "harvest": "jobs.harvest",
     "load_model": "jobs.load", "load_pack": "jobs.pack", "load_sae": "jobs.load",
     "plan": "jobs.plan", "run": "pipeline", "sae_list": "jobs.sae_list", "steer": "engines.steer",
     "train": "jobs.train",
@@ -52,7 +57,8 @@ _HOME = {
 
 __all__ = ["Ablate", "Add", "Ceiling", "Clamp", "FakeEngine", "Floor", "Hookpoint",
            "MahalanobisCap", "NormCap", "Plan", "Positions", "Scale", "SternpostError", "chat",
-           "demo", "doctor", "features_find", "harvest", "load_model", "load_pack", "load_sae",
+           "demo", "doctor", "features_atlas", "features_describe", "features_find",
+           "features_search", "features_trace", "harvest", "load_model", "load_pack", "load_sae",
            "plan", "run", "sae_list", "steer", "train"]
 
 

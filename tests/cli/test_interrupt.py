@@ -89,6 +89,7 @@ def test_while_looking_inside_the_model(fake_cli: Any, fake: Any, whole: Any, me
     whole(fake.out)
 
 
+@pytest.mark.slow
 def test_in_the_middle_of_every_file(fake_cli: Any, fake: Any, straight: Any, whole: Any,
                                      comparable: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     want, write, seen = straight(*TRAINED), files._write, set()
@@ -127,6 +128,7 @@ def test_at_the_first_file_nothing_stays(fake_cli: Any, fake: Any,
     assert not fake.out.exists()
 
 
+@pytest.mark.slow
 def test_in_the_middle_of_training(fake_cli: Any, fake: Any, straight: Any, whole: Any,
                                    comparable: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from sternpost.sae.train import Trainer
@@ -181,6 +183,7 @@ FULL_AT = ("own-search.json", "sae.safetensors", "cfg.json", "test-baseline.json
            "samples.jsonl", "report.html", "results.json")
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_at_one_file_after_another(fake_cli: Any, fake: Any, straight: Any,
                                                        whole: Any, comparable: Any,
                                                        monkeypatch: pytest.MonkeyPatch) -> None:

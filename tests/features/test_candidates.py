@@ -1,5 +1,8 @@
 """Candidates and controls against naive loops and autograd."""
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 import torch
 
@@ -95,9 +98,10 @@ def test_difference_in_means_points_from_safe_to_unsafe() -> None:
     assert bool((direction[1:] > 0).all())
 
 
-def test_attribution_is_exact_ablation_where_the_rest_is_linear() -> None:
+@pytest.mark.parametrize("per_token", [None, "layer_norm", "constant_norm_rescale"])
+def test_attribution_is_exact_ablation_where_the_rest_is_linear(per_token: Any) -> None:
     """On a linear toy: each feature's attribution is the logit's fall when `steer` ablates it."""
-    sae = make_sae()
+    sae = replace(make_sae(), per_token=per_token)
     x = torch.randn(1, 6, D, generator=torch.Generator().manual_seed(3))
     toy = torch.nn.Sequential(torch.nn.Identity(), torch.nn.Linear(D, 3))
     with torch.no_grad():

@@ -249,6 +249,7 @@ from sternpost.cli import main
 main(sys.argv[1:])"""
 
 
+@pytest.mark.slow
 def test_a_run_stopped_by_a_real_ctrl_c_ends_as_one_that_was_not(
         run: Any, refuser: Any, tmp_path: Path, comparable: Any, whole: Any) -> None:
     # also: the same seed in another process gives the same results

@@ -52,6 +52,7 @@ class TransformersEngine:
         self.batch_size = batch_size or BATCH
         self.marks = template.marks()
         self.bos: int | None = self.tokenizer.bos_token_id
+        self._pieces: dict[int, str] = {}
         self._pad = self.tokenizer.pad_token_id or 0
 
     def render(self, request: Request) -> str:
@@ -185,6 +186,15 @@ class TransformersEngine:
     def encode(self, text: str) -> list[int]:
         """Token ids of a rendered text."""
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def piece(self, token: int) -> str:
+        """The text of one token as it stands in the middle of others."""
+        if token not in self._pieces:
+            raw = str(self.tokenizer.convert_ids_to_tokens(token))
+            text = self.tokenizer.decode([token], skip_special_tokens=False)
+            led = raw.startswith("\u2581") and not text.startswith(" ")  # SentencePiece's space
+            self._pieces[token] = f" {text}" if led else text
+        return self._pieces[token]
 
     def texts(self, replies: Sequence[list[int]]) -> list[str]:
         """The text of token ids, special tokens left out, of many at once."""

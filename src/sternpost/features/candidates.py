@@ -50,7 +50,8 @@ def attribution(values: Float[Tensor, "token d_model"], gradient: Float[Tensor, 
                 sae: SAE) -> Float[Tensor, " d_sae"]:
     """First-order effect of each feature of one prompt on the logit whose `gradient` it is."""
     acts = sae.encode(values.to(sae.device))
-    pull = torch.einsum("td,tkd->tk", gradient.to(sae.W_dec), sae.W_dec[acts.indices])
+    along = gradient.to(sae.W_dec) * sae.unit(values.to(sae.device))
+    pull = torch.einsum("td,tkd->tk", along, sae.W_dec[acts.indices])
     total = torch.zeros(sae.d_sae, dtype=pull.dtype, device=pull.device)
     return total.index_add(0, acts.indices.flatten(), (pull * acts.values).flatten())
 
@@ -61,6 +62,7 @@ def ablation_path(values: Float[Tensor, "token d_model"], sae: SAE,
     h - (1 - alpha) * sum of acts[f] W_dec[f], alpha the middles of `steps` equal parts."""
     acts = sae.encode(values.to(sae.device))
     written = torch.einsum("tk,tkd->td", acts.values.to(sae.W_dec), sae.W_dec[acts.indices])
+    written = written * sae.unit(values.to(sae.device))
     alpha = (torch.arange(steps, device=values.device) + 0.5) / steps
     return values - (1 - alpha)[:, None, None] * written.to(values)
 

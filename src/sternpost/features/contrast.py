@@ -79,7 +79,7 @@ class Contrast:
 
     def add_values(self, x: Float[Tensor, "prompt d_sae"], sides: Sequence[int]) -> None:
         """Prompts' largest activations."""
-        at, which = _bin(x, self.scale), torch.tensor(list(sides))
+        at, which = step_of(x, self.scale), torch.tensor(list(sides))
         for side in (0, 1):
             mine = which == side
             ones = torch.ones(int(mine.sum()), x.shape[1], dtype=torch.int32)
@@ -104,7 +104,7 @@ class Contrast:
         return Contrasted(d, auroc, p, false_discovery_control(p), active, (n0, n1))
 
 
-def _bin(x: Tensor, scale: Tensor) -> Tensor:
+def step_of(x: Tensor, scale: Tensor) -> Tensor:
     """0: not active; else the step of the logarithm, the scale lying at three quarters."""
     step = ((x / scale).clamp(min=1e-12).log2() * STEPS).floor() + STEPS * OCTAVES * 3 // 4
     return torch.where(x > 0, step.clamp(0, BINS - 2) + 1, 0).long()

@@ -14,8 +14,7 @@ from sternpost.engines.templates import Template
 from sternpost.engines.transformers import TransformersEngine
 from sternpost.errors import InputError, SAEError
 from sternpost.files import sha256_file, sha256_text
-from sternpost.jobs.recipe import Recipe
-from sternpost.jobs.run_settings import RunSettings
+from sternpost.jobs.settings import Settings
 from sternpost.sae import SAE, adopt, read_sae
 from sternpost.sae.files import listed, named, wanted_files
 from sternpost.sae.read import finite
@@ -108,7 +107,7 @@ def sae_from_option(option: str, hookpoint: int | None = None, device: str = "au
     return load_sae(name, sae_id, hookpoint=hookpoint, device=device)
 
 
-def load_engine(settings: RunSettings | Recipe) -> tuple[TransformersEngine, list[str]]:
+def load_engine(settings: Settings) -> tuple[TransformersEngine, list[str]]:
     """The model that the settings name, as an Engine, and what there was to warn of."""
     model, tokenizer = load_model(settings.model, revision=settings.revision,
                                   device=settings.device, dtype=settings.dtype)

@@ -24,6 +24,12 @@ def setting(help: str, default: Any = MISSING, many: type | None = None,
 class Settings:
     """What every settings class of a verb that reads a model has beside its fields."""
 
+    model: str
+    revision: str | None
+    device: str
+    dtype: str
+    system: str | None
+    chat_template: str | None
     batch_size: str
     chat_template_kwargs: str | None
     PLACE: ClassVar[tuple[str, ...]] = ("out", "dry_run", "resume", "force")

@@ -1,10 +1,11 @@
 """What a person sees of a search for features, in the terminal."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from sternpost.report.numerals import NONE, percent, points
 
@@ -70,7 +71,7 @@ def effects_table(found: Mapping[str, Any], which: str, shown: int) -> Table:
                    "group", "n", "before", "after", "change, points", left=2)
     for row in rows[:shown]:
         star = "*" if row["q"] <= 0.05 else ""
-        table.add_row(row["kind"], f"{row['by']}: {row['group']}", str(row["before"]["n"]),
+        table.add_row(row["kind"], Text(f"{row['by']}: {row['group']}"), str(row["before"]["n"]),
                       percent(row["before"]), percent(row["after"]), _change(row["change"]) + star)
     return table
 
@@ -106,7 +107,32 @@ def _change(change: Mapping[str, Any] | None) -> str:
 def _table(title: str, *columns: str, left: int) -> Table:
     """A plain table; the first `left` columns hold text."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, show_edge=False,
-                  title=title, title_justify="left")
+                  title=Text(title) if title else None, title_justify="left")
     for at, name in enumerate(columns):
         table.add_column(name, justify="left" if at < left else "right")
+    return table
+
+
+def described_table(about: Mapping[str, Any], entries: Sequence[Mapping[str, Any]],
+                    shown: int) -> Table:
+    """The most telling features, with their labels: found by a method, then by hazard."""
+    def telling(entry: Mapping[str, Any]) -> tuple[float, float]:
+        rank = min(entry["found"]["methods"].values()) if entry["found"] else 1e9
+        return rank, -max((row["lift"] for row in entry["categories"]
+                           if row["category"] in entry["concepts"]), default=0.0)
+
+    table = _table(f"{about['model']}, layer {about['layer']}: {len(entries):,} features "
+                   f"described, {about['dead']:,} never active, {about['tokens']:,} tokens read",
+                   "feature", "label", "detection", "density", left=2)
+    for entry in sorted(entries, key=telling)[:shown]:
+        table.add_row(str(entry["feature"]), Text(entry["label"]),
+                      percent(entry["score"]["detection"]), f"{entry['density']:.2%}")
+    return table
+
+
+def matches_table(matches: Sequence[tuple[int, float, str]]) -> Table:
+    """Features that a search found."""
+    table = _table("", "feature", "label", "score", left=2)
+    for feature, score, label in matches:
+        table.add_row(str(feature), Text(label), f"{score:.3f}")
     return table

@@ -23,7 +23,7 @@ from sternpost.files import (
 
 OURS = ("run.json", "results.json", "samples.jsonl", "search.jsonl", "splits.json", "report.html",
         "diffmean.safetensors", "metrics.jsonl", "progress.json", "held-out.safetensors",
-        "features.json")
+        "features.json", "trace.json", "trace.html", "features.jsonl", "descriptions.json")
 FOLDERS = ("stages", "sae", "pack", "tensorboard", "layers.*")
 PROMPTS = "prompts"
 """A folder that only holds its prompts is free."""
