@@ -49,6 +49,7 @@ def until_done(call: Callable[[], Any], code: int, folder: Path, whole: Any) -> 
     raise AssertionError("it never ended")
 
 
+@pytest.mark.slow
 def test_at_every_call_of_the_engine(fake_cli: Any, fake: Any, straight: Any, whole: Any,
                                      comparable: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     want, generate, left = straight(), fake.engine.generate, 0
@@ -236,6 +237,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_really_full(fake_cli: Any, fake: Any, small_disk: Path, whole: Any,
                                     straight: Any, comparable: Any) -> None:
     want, out = straight(), small_disk / "run"
