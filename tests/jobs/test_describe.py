@@ -128,6 +128,7 @@ def test_what_does_not_fit_is_told(told: dict[str, Any], tmp_path: Path) -> None
     with pytest.raises(InputError, match="d_model=16"):
         sternpost.features_describe(**{**told, "sae": str(tmp_path / "narrow")},
                                     out=str(tmp_path / "c"))
+    assert not any((tmp_path / name).exists() for name in "abc")  # nothing is left behind
 
 
 def test_the_command_line_describes_finds_and_writes_pages(

@@ -31,7 +31,7 @@ from sternpost.jobs.sae import SAMPLE
 from sternpost.jobs.settings import settings_from, takes
 from sternpost.prompts import PromptFile, hazards, read_prompts, sample
 from sternpost.sae import SAE, calibrate
-from sternpost.store import RunFolder, open_run_folder
+from sternpost.store import RunFolder, at_work, open_run_folder
 from sternpost.types import Completion, LabelledPrompt, Sampling, Transcript
 
 FOLDER, FEATURES, LAST = "descriptions", "features.jsonl", "descriptions.json"
@@ -90,13 +90,14 @@ def describe(settings: DescribeSettings, watch: Watch) -> Described:
         "verb": "features describe", "found": bool(found), "hashes": {
             "model": model_hashes(settings.model, settings.revision),
             **{kind: file.sha256 for kind, file in files.items()}}}
-    folder = open_run_folder(place, identity, settings.resume, settings.force, LAST)
-    if not folder.finished:
-        with watch.stage("load", f"Loading {settings.model}"):
-            engine, warnings = load_engine(settings)
-        _check(engine, sae, settings)
-        job = _Job(settings, engine, sae, folder, watch, chat)
-        _describe(job, files, found, warnings)
+    with at_work(open_run_folder(place, identity, settings.resume, settings.force,
+                                 LAST)) as folder:
+        if not folder.finished:
+            with watch.stage("load", f"Loading {settings.model}"):
+                engine, warnings = load_engine(settings)
+            _check(engine, sae, settings)
+            job = _Job(settings, engine, sae, folder, watch, chat)
+            _describe(job, files, found, warnings)
     return Described(place, read_json(place / LAST))
 
 

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from sternpost.errors import OutputError, SternpostError
 from sternpost.jobs.bench import Bench, Trial, own_replies
 from sternpost.jobs.find import Search
 from sternpost.jobs.goal import REFUSALS, Sought
@@ -13,7 +12,7 @@ from sternpost.jobs.load import load_engine
 from sternpost.jobs.progress import Watch
 from sternpost.jobs.run_settings import RunSettings
 from sternpost.judges import nll_limit
-from sternpost.store import RunFolder, open_run_folder
+from sternpost.store import RunFolder, at_work, open_run_folder
 from sternpost.types import Completion, Engine, Judge, Sampling
 
 Likelihood = Callable[[Sequence[Completion]], list[float]]
@@ -31,14 +30,8 @@ def run_folder(settings: RunSettings, inputs: Inputs, verb: str = "run",
     if verb != "run":
         identity["verb"] = verb
     folder = open_run_folder(Path(settings.out), identity, settings.resume, settings.force, last)
-    try:
+    with at_work(folder):
         yield folder
-    except OutputError:
-        raise
-    except SternpostError:
-        if not folder.finished and not folder.resumed:
-            folder.discard()
-        raise
 
 
 def open_bench(settings: RunSettings, folder: RunFolder, watch: Watch,

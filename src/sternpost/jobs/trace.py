@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from sternpost.engines.transformers import TransformersEngine
-from sternpost.errors import InputError, OutputError, SternpostError
+from sternpost.errors import InputError
 from sternpost.files import read_json, write_json, write_text
 from sternpost.jobs.load import load_engine, sae_from_option
 from sternpost.jobs.progress import Watch
@@ -30,7 +30,7 @@ from sternpost.jobs.trace_tokens import agreement, features_of, with_features
 from sternpost.jobs.tracer import Tracer
 from sternpost.report.trace import render_trace
 from sternpost.sae import SAE
-from sternpost.store import RunFolder, open_run_folder
+from sternpost.store import RunFolder, at_work, open_run_folder
 
 FILE, PAGE = "trace.json", "trace.html"
 
@@ -87,14 +87,8 @@ def _folder(settings: TraceSettings, given: Given) -> Iterator[RunFolder]:
              if (spec := getattr(settings, kind)) is not None}
     identity = settings.identity() | named | {"verb": "features trace", "hashes": given.hashes}
     folder = open_run_folder(Path(settings.out), identity, settings.resume, settings.force, FILE)
-    try:
+    with at_work(folder):
         yield folder
-    except OutputError:
-        raise
-    except SternpostError:
-        if not folder.finished and not folder.resumed:
-            folder.discard()
-        raise
 
 
 # ---- what is seen --------------------------------------------------------------------------------

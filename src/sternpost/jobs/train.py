@@ -22,7 +22,7 @@ import torch
 
 from sternpost.engines.shapes import Shape, shape_of
 from sternpost.engines.transformers import TransformersEngine
-from sternpost.errors import InputError, OutputError, SternpostError
+from sternpost.errors import InputError
 from sternpost.jobs.checkpoints import LATEST, TRAINING, Checkpoints
 from sternpost.jobs.corpus import Reader, Walk, corpus_note
 from sternpost.jobs.load import load_engine, model_hashes, packed_folder, read_template
@@ -38,7 +38,7 @@ from sternpost.jobs.trained import TrainResult, finish
 from sternpost.prompts.documents import Documents, open_corpus
 from sternpost.sae.settings import TrainSettings
 from sternpost.sae.train import Trainer, moments_of
-from sternpost.store import RunFolder, check_writable, open_run_folder
+from sternpost.store import RunFolder, at_work, check_writable, open_run_folder
 
 
 @takes(Recipe)
@@ -121,15 +121,9 @@ def open_folder(identity: dict[str, Any], recipe: Recipe, team: Team) -> Iterato
     else:
         team.wait()
         folder = RunFolder(path, finished=(path / "results.json").is_file(), resumed=True)
-    try:
+    with at_work(folder, lambda: not team.leads or any(
+            (path / name).is_file() for name in (LATEST, PROGRESS))):
         yield folder
-    except OutputError:
-        raise
-    except SternpostError:
-        kept = any((path / name).is_file() for name in (LATEST, PROGRESS))
-        if team.leads and not (folder.finished or folder.resumed or kept):
-            folder.discard()
-        raise
 
 
 def _check_team(recipe: Recipe, team: Team) -> None:

@@ -5,12 +5,13 @@
     DIR/results.json      written last: the run is finished
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sternpost.errors import OutputError
+from sternpost.errors import EndpointError, OutputError, SternpostError
 from sternpost.files import (
     canonical_json,
     make_folder,
@@ -98,6 +99,21 @@ def open_run_folder(path: Path, identity: dict[str, Any], resume: bool, force: b
         folder.discard()
         raise
     return folder
+
+
+@contextmanager
+def at_work(folder: RunFolder, keep: Callable[[], bool] = lambda: False) -> Iterator[RunFolder]:
+    """`folder`, while a run works in it. Bad input that shows only now leaves nothing behind,
+    unless `keep` says that there is something to go on from; what an interruption, a full disk or
+    a silent service ends stays, for --resume."""
+    try:
+        yield folder
+    except (OutputError, EndpointError):
+        raise
+    except SternpostError:
+        if not (folder.finished or folder.resumed or keep()):
+            folder.discard()
+        raise
 
 
 def _taken(path: Path, known: dict[str, Any] | None, identity: dict[str, Any]) -> str:
