@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := all
-.PHONY: all setup check fix test test-all oldest extras demo dinghy bench clean
+.PHONY: all setup check fix test test-all oldest extras demo dinghy bench generality clean
 
 all: check test
 
@@ -68,6 +68,10 @@ dinghy: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks
+
+# does the finding hold on other SAEs, layers and bodies? hours; taken up again where it was left
+generality: $(READY)
+	$(KEEP_MEMORY) OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks generality
 
 clean:
 	rm -rf $(VENV) .venv-oldest .venv-extras dist build .pytest_cache .ruff_cache .hypothesis

@@ -4,7 +4,7 @@ import sys
 from importlib import import_module
 
 BENCHMARKS = ("conformance", "contrast", "engine", "interchange", "sae_train", "steering", "sweep")
-BY_NAME = ("fixtures", "seeds")
+BY_NAME = ("damage", "fixtures", "generality", "seeds")
 """Run by name alone."""
 
 for name in sys.argv[1:] or BENCHMARKS:

@@ -16,5 +16,5 @@ from sternpost.store.samples import (
 
 __all__ = [
     "LEVELS", "PackFiles", "RunFolder", "Sample", "at_work", "change", "check_writable",
-    "condition", "incoherent_rate", "is_refusal", "line_rate", "open_run_folder", "rates_of", "read_pack",
-    "refusal_rate", "sample", "write_pack"]
+    "condition", "incoherent_rate", "is_refusal", "line_rate", "open_run_folder", "rates_of",
+    "read_pack", "refusal_rate", "sample", "write_pack"]
