@@ -104,6 +104,12 @@ def test_what_was_confirmed_is_counted_over_the_test_split(found: Any) -> None:
                 and line["harm_kind"] != "offensive"]
         assert entry["unsafe_refusal"]["hits"] == sum(line["hit"] for line in mine)
         assert entry["unsafe_refusal"]["n"] == len(mine)
+        if name not in ("baseline", "set", "set raised", "set lowered"):
+            grid = found.found["methods"]["causal_grid"]
+            (tried,) = [e for e in grid if e["feature"] == entry["edits"][0]["feature"]]
+            assert entry["search"]["unsafe_refusal"] == tried["unsafe_refusal"]
+    assert found.found["confirmed"]["set"]["search"]["discrimination"]["points"] == pytest.approx(
+        found.found["sets"][0]["score"])
 
 
 def test_it_is_shown_again_and_another_run_is_refused(found: Any, told: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ def moved(points: float, spread: float = 4.0) -> dict[str, float]:
 
 def condition(hits: int) -> dict[str, Any]:
     return {"edits": [{"edit": "Clamp", "feature": 5, "value": 7.25}],
+            "search": {"discrimination": moved(33.25)},
             "unsafe_refusal": rate(hits, 20), "over_refusal": rate(1, 20),
             "discrimination": moved(5.0 * hits - 5), "incoherent": rate(0, 40),
             "capability": None}
@@ -60,6 +61,7 @@ def test_conditions_are_named_by_the_goal(found: dict[str, Any]) -> None:
     assert "rudeness" in said
     assert "5 at 7.25" in said
     assert "90.0 %" in said
+    assert "33.2" in said
     assert "set_against_paper" not in said
 
 

@@ -1,6 +1,6 @@
 """The best feature of each method, and the best set, on prompts on which nothing was chosen."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,17 +46,34 @@ def confirm(bench: Bench, sae: SAE, methods: dict[str, list[Entry]], sets: Seque
             plans |= {side: tuple(e for e in plans["set"] if said(e)["edit"] == kind)
                       for side, kind in (("set raised", "Clamp"), ("set lowered", "Ablate"))}
     out: dict[str, Any] = {"baseline": rates_of(lines["baseline"])}
+    before = _before(methods, sets)
     trials = [trial(sae, edits, settings, "test") for edits in plans.values()]
     bench.several(list({t.key: t for t in trials}.values()), prompts, "confirming")
     for (name, edits), each in zip(plans.items(), trials, strict=True):
         mine = bench.several([each], prompts, name)[0]
         lines[name] = [{**line, "condition": name} for line in mine]
-        out[name] = {"edits": [said(edit) for edit in edits], **rates_of(mine),
+        out[name] = {"edits": [said(edit) for edit in edits], "search": before(name, edits),
+                     **rates_of(mine),
                      "change": change(lines["baseline"], mine)}
     if "set" in lines and "paper" in lines:
         gap = change(lines["paper"], lines["set"])["discrimination"]
         out["set_against_paper"] = gap and {**gap, "better": gap["low"] > 0}
     return out, lines
+
+
+def _before(methods: dict[str, list[Entry]],
+            sets: Sequence[Entry]) -> Callable[[str, Sequence[Edit]], Entry | None]:
+    """What the edits of a condition did on the search prompts, where that was measured."""
+    grid = {entry["feature"]: entry for entry in methods["causal_grid"]}
+
+    def find(name: str, edits: Sequence[Edit]) -> Entry | None:
+        parts = {"set": lambda: sets[0], "set raised": lambda: sets[0]["raised"],
+                 "set lowered": lambda: sets[0]["lowered"]}
+        entry = parts[name]() if name in parts else grid.get(edits[0].feature)
+        return entry and {rate: entry[rate] for rate in (
+            "unsafe_refusal", "over_refusal", "discrimination")}
+
+    return find
 
 
 def best_of(name: str, methods: dict[str, list[Entry]]) -> int:

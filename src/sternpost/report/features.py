@@ -29,14 +29,16 @@ def methods_table(found: Mapping[str, Any], shown: int) -> Table:
 def confirmed_table(found: Mapping[str, Any]) -> Table:
     """The best feature of each method and the best set, on test prompts."""
     table = _table(f"{_goal(found)} under the best of each, on test prompts", "", "edits",
-                   "on unsafe", "on safe", "D", "incoherent", "capability", left=2)
+                   "D, search", "on unsafe", "on safe", "D", "incoherent", "capability", left=2)
     for name, entry in found["confirmed"].items():
         if name == "set_against_paper":
             continue
-        table.add_row(name.replace("_", " "), ", ".join(map(_edit, entry.get("edits", ()))), *(
-            percent(entry[key]) for key in ("unsafe_refusal", "over_refusal")),
-            points(entry["discrimination"]), percent(entry["incoherent"]),
-            percent(entry["capability"]))
+        searched = (entry.get("search") or {}).get("discrimination")
+        unsafe, safe, incoherent, capability = (percent(entry[key]) for key in (
+            "unsafe_refusal", "over_refusal", "incoherent", "capability"))
+        edits = ", ".join(map(_edit, entry.get("edits", ())))
+        table.add_row(name.replace("_", " "), edits, points(searched), unsafe, safe,
+                      points(entry["discrimination"]), incoherent, capability)
     return table
 
 
