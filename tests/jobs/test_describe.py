@@ -106,6 +106,9 @@ def test_words_find_the_linked_features(done: Any) -> None:
         sternpost.features_search(words=" ", folder=out)
     with pytest.raises(InputError, match="features describe"):
         sternpost.features_search(words="weapons", folder=str(done.path / "none"))
+    for wrong in ({"words": 5}, {"limit": "5"}, {"folder": None}, {"embedder": None}):
+        with pytest.raises(InputError):
+            sternpost.features_search(**{"words": "a", "folder": out, **wrong})
     with pytest.raises(InputError, match="embedder is words, model"):
         sternpost.features_search(words="weapons", folder=out, embedder="gone/away")
 
@@ -120,6 +123,8 @@ def test_it_is_shown_again_and_another_run_is_refused(done: Any, told: dict[str,
 def test_what_does_not_fit_is_told(told: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(InputError, match="out of range"):
         sternpost.features_describe(**told, out=str(tmp_path / "a"), feature=[D_SAE])
+    with pytest.raises(InputError, match="feature is a whole number"):
+        sternpost.features_describe(**told, out=str(tmp_path / "a"), feature="abc")
     with pytest.raises(InputError, match="openai:MODEL"):
         sternpost.features_describe(**told, out=str(tmp_path / "b"), labeller="gpt")
     sae = sternpost.load_sae(told["sae"])
@@ -268,3 +273,68 @@ def test_all_that_is_asked_is_sent_as_it_is(told: dict[str, Any], tmp_path: Path
     kinds = {last_user(asked.body)[:5] for asked in service.requests}
     assert kinds == {"Texts", "A fea"}
     assert all(asked.body["temperature"] == 0 for asked in service.requests)
+
+
+def test_who_always_says_the_same_has_half_right(told: dict[str, Any], tmp_path: Path,
+                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+    for answer in (0, 1):
+        found, _ = label(told, tmp_path / str(answer), good(
+            lambda b, answer=answer: wise(b) if last_user(b).startswith("Texts:") else str(
+                [answer] * len(re.findall(r"^\d+\.", last_user(b), flags=re.M)))), monkeypatch)
+        for name in ("detection", "fuzzing"):
+            assert shares(found, name)
+            assert set(shares(found, name)) == {0.5}
+
+
+def test_a_model_that_thinks_aloud_is_read_after_its_thoughts(
+        told: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found, _ = label(told, tmp_path / "out", good(
+        lambda b: f"<think>\nlet me see [0, 1]\n</think>\n{wise(b)}"), monkeypatch, feature=[16])
+    (mine,) = [entry for entry in found.features if entry["label_by"] != "words"]
+    assert mine["label"].startswith("the sign")
+    assert mine["score"]["fuzzing"]["hits"]
+    blank, _ = label(told, tmp_path / "blank", good(lambda b: "<think>hm"), monkeypatch,
+                     feature=[16])
+    assert all(entry["label_by"] == "words" for entry in blank.features)
+
+
+def test_a_category_may_be_called_unsafe(told: dict[str, Any], tmp_path: Path) -> None:
+    rows = [json.loads(line) | {"category": "unsafe"}
+            for line in Path(told["unsafe"]).read_text().splitlines()]
+    (tmp_path / "unsafe.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = sternpost.features_describe(**{**told, "unsafe": str(tmp_path / "unsafe.jsonl")},
+                                        out=str(tmp_path / "out"))
+    sizes = {row["category"]: row["n"] for entry in found.features for row in entry["categories"]}
+    assert sizes == {"unsafe": 40, "safe": 40}
+
+
+def test_another_sae_in_the_same_folder_is_another_run(told: dict[str, Any],
+                                                       tmp_path: Path) -> None:
+    sae = sternpost.load_sae(told["sae"])
+    save_sae(sae, tmp_path / "sae")
+    mine = {**told, "sae": str(tmp_path / "sae"), "out": str(tmp_path / "out")}
+    sternpost.features_describe(**mine)
+    save_sae(replace(sae, W_dec=sae.W_dec.flip(0)), tmp_path / "sae")
+    with pytest.raises(OutputError, match="another run"):
+        sternpost.features_describe(**mine)
+
+
+def test_ranks_are_those_that_lie_there_now(done: Any) -> None:
+    """What `features find` wrote after the description, is on the pages too."""
+    out = done.path.parent
+    change = {"unsafe_refusal": {"points": 9.0, "low": 1.0, "high": 20.0},
+              "over_refusal": {"points": 0.0, "low": -1.0, "high": 1.0}}
+    (out / "features.json").write_text(json.dumps({
+        "schema_version": 1, "harm": [{"feature": 2}], "methods": {
+            "paper": [{"feature": 5}, {"feature": 7}],
+            "causal_grid": [{"feature": 7, "value": 3.0, "change": change}]}}))
+    try:
+        entries = done.features
+        assert entries[7]["found"]["methods"] == {"paper": 2, "causal_grid": 1}
+        assert entries[7]["found"]["effect"]["unsafe_refusal"]["points"] == 9.0
+        assert entries[2]["found"] == {"methods": {"harm": 1}, "effect": None}
+        assert entries[1]["found"] is None
+        sternpost.features_atlas(out=str(out))
+        assert "9.0" in (out / "atlas" / "feature-7.html").read_text()
+    finally:
+        (out / "features.json").unlink()

@@ -37,7 +37,7 @@ def test_every_method_ranks_features(found: Any) -> None:
         assert entries, name
         assert len({entry["feature"] for entry in entries}) == len(entries)
         assert scores == sorted(scores, reverse=True)
-    tried = {entry["feature"] for entry in methods["causal_grid"]}
+    tried = {entry["feature"] for entry in (*methods["causal_grid"], *found.found["first_pass"])}
     for name in METHODS[:-1]:
         assert {entry["feature"] for entry in methods[name][:12]} & tried
     assert len(found.to_pandas()) == sum(map(len, methods.values()))
@@ -48,6 +48,13 @@ def test_sets_controls_and_harm_stand_beside_them(found: Any) -> None:
     assert all(one["score"] >= other["score"] for one, other in
                zip(body["sets"], body["sets"][1:], strict=False))
     assert [c["control"] for c in body["controls"]] == ["random"] * 4 + ["most_general"]
+    tried = {e["feature"] for e in (*body["methods"]["causal_grid"], *body["first_pass"])}
+    lines = read_jsonl(found.path / "search.jsonl")
+    for c in body["controls"]:
+        mine = [line for line in lines if line["condition"] == f"control {c['control']}"
+                and line["feature"] == c["feature"] and line["kind"] == "safe"]
+        assert c["over_refusal"]["hits"] == sum(line["hit"] for line in mine)
+        assert c["control"] == "most_general" or c["feature"] not in tried
     assert body["harm"]
     assert all(-1 <= rho <= 1 for rho in body["agreement"].values())
 
@@ -104,10 +111,9 @@ def test_what_was_confirmed_is_counted_over_the_test_split(found: Any) -> None:
                 and line["harm_kind"] != "offensive"]
         assert entry["unsafe_refusal"]["hits"] == sum(line["hit"] for line in mine)
         assert entry["unsafe_refusal"]["n"] == len(mine)
-        if name not in ("baseline", "set", "set raised", "set lowered"):
-            grid = found.found["methods"]["causal_grid"]
-            (tried,) = [e for e in grid if e["feature"] == entry["edits"][0]["feature"]]
-            assert entry["search"]["unsafe_refusal"] == tried["unsafe_refusal"]
+        if name == "causal_grid":
+            best = found.found["methods"]["causal_grid"][0]
+            assert entry["search"]["unsafe_refusal"] == best["unsafe_refusal"]
     assert found.found["confirmed"]["set"]["search"]["discrimination"]["points"] == pytest.approx(
         found.found["sets"][0]["score"])
 
@@ -133,3 +139,24 @@ def test_given_features_are_clamped_instead_of_the_methods_best(
     grid = again.found["methods"]["causal_grid"]
     assert {entry["feature"] for entry in grid} == set(some)
     assert all(entry["origin"] == "given" for entry in grid)
+
+
+def test_a_dry_run_counts_its_own_stages(told: dict[str, Any], found: Any) -> None:
+    small, large = (sternpost.features_find(**{**told, "out": f"{told['out']}-dry", "dry_run": True,
+                                               "largest": n}) for n in (2, 6))
+    assert list(small.replies) == ["baseline", "grid", "controls", "sets", "test"]
+    assert small.replies["sets"] < large.replies["sets"]
+    made = len(read_jsonl(found.path / "search.jsonl"))
+    plan = sternpost.features_find(**{**told, "out": f"{told['out']}-dry", "dry_run": True})
+    assert made <= sum(plan.replies[s] for s in ("baseline", "grid", "controls", "sets"))
+
+
+def test_descriptions_in_the_folder_do_not_make_it_another_runs(found: Any, told: dict[str, Any],
+                                                                tmp_path: Path) -> None:
+    (tmp_path / "descriptions").mkdir()
+    given = {key: value for key, value in told.items() if key not in ("d_sae", "k", "tokens")}
+    again = sternpost.features_find(**{**given, "out": str(tmp_path), "feature": [1, 1, 2],
+                                       "sae": str(found.path / "sae")})
+    assert (tmp_path / "descriptions").is_dir()
+    grid = [entry["feature"] for entry in again.found["methods"]["causal_grid"]]
+    assert sorted(grid) == [1, 2]

@@ -90,3 +90,32 @@ def test_no_file_and_a_wrong_size(tmp_path: Path) -> None:
         read_goal(str(tmp_path / "none.toml"))
     with pytest.raises(InputError, match="largest is a number of features from 2 to 20"):
         FindSettings(model="m", unsafe="u", safe="s", out="o", largest=21)
+
+
+OWN = {
+    "raises": ("def judge(cs):\n    raise KeyError('x')\n", "raised KeyError"),
+    "too few": ("def judge(cs):\n    return []\n", "gave nothing for 1 replies"),
+    "texts": ("def judge(cs):\n    return ['shown' for c in cs]\n", "the first 'shown'"),
+    "a class": ("class judge:\n    pass\n", "a class, and it needs an object"),
+    "no name": ("x = 1\n", "no judge"),
+    "no Python": ("def judge(:\n", "cannot be run: SyntaxError")}
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_what_is_wrong_with_a_judge_of_ones_own_is_told(tmp_path: Path, name: str) -> None:
+    code, message = OWN[name]
+    (tmp_path / "mine.py").write_text(code)
+    text = GOOD.replace('patterns = ["\\\\bsorry\\\\b"]', 'judge = "mine.py:judge"\n'
+                        'wanted = ["shown"]')
+    with pytest.raises(InputError, match=message):
+        read_goal(goal(tmp_path, text)).judge()([said("Good day.")])
+
+
+def test_another_judge_is_another_goal(tmp_path: Path) -> None:
+    text = GOOD.replace('patterns = ["\\\\bsorry\\\\b"]', 'judge = "mine.py:judge"\n'
+                        'wanted = ["shown"]')
+    hashes = []
+    for code in ("def judge(cs): ...\n", "def judge(cs):  # changed\n    ...\n"):
+        (tmp_path / "mine.py").write_text(code)
+        hashes.append(read_goal(goal(tmp_path, text)).sha256)
+    assert hashes[0] != hashes[1]

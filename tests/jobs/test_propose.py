@@ -14,6 +14,8 @@ import sternpost
 from sternpost.engines.templates import Template
 from sternpost.engines.transformers import TransformersEngine
 from sternpost.features import Candidate, ablation_path, attribution
+from sternpost.features.delta import delta
+from sternpost.jobs import propose
 from sternpost.jobs.bench import Bench, Trial
 from sternpost.jobs.feature_sets import trial
 from sternpost.jobs.features_find import _ranked
@@ -217,3 +219,22 @@ def test_integrated_gradients_add_up_to_the_effect_of_all_features(
         want, rel=0.02, abs=1e-4)
     (plain,) = engine.gradients([c], AT)
     assert not torch.allclose(plain.gradient, found.gradient)
+
+
+def test_a_prompt_is_one_row_of_cc_delta_whatever_the_wrappers(
+        asked: Proposals, pairs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Differences of one prompt under two wrappers hang together: as two rows they would double
+    the evidence."""
+    seen: list[Any] = []
+
+    def spy(plain: torch.Tensor, wrapped: torch.Tensor, high: torch.Tensor) -> Any:
+        seen.append((plain, wrapped))
+        return delta(plain, wrapped, high)
+
+    monkeypatch.setattr(propose, "delta", spy)
+    asked.cc_delta()
+    (plain, wrapped), = seen
+    unsafe = [p for p, _ in pairs if p.kind == "unsafe"]
+    assert plain.shape == wrapped.shape == (len(unsafe), D_SAE)
+    first = [asked._both(unsafe[0].request.text, wrap)[1] for wrap in propose.WRAPS]
+    assert torch.allclose(wrapped[0], torch.stack(first).mean(0), atol=1e-5)

@@ -166,7 +166,8 @@ def _categories(found: Gathered, feature: int, groups: Sequence[Group],
              "q": float(lifts.q[feature, g])}
             for g in order if found.in_group[feature, g]]
     return {"categories": rows, "concepts": [
-        row["category"] for row in rows if row["lift"] >= LIFT and row["q"] <= RATE]}
+        row["category"] for row in rows if row["lift"] >= LIFT and row["q"] <= RATE
+        and row["category"] not in ("safe", "unsafe")]}
 
 
 def words_label(entry: Mapping[str, Any]) -> str:
@@ -179,13 +180,12 @@ def words_label(entry: Mapping[str, Any]) -> str:
     often = sorted(counts, key=lambda token: -counts[token])
     often = [token for token in often if counts[token] >= 2][:3] or often[:2]
     parts = {"prompt": "in requests", "tail": "where the reply is about to begin",
-             "response": "in replies"}
+             "response": "in replies", "text": "in plain text"}
     share = max(entry["parts"].values(), default=0)
     place = next((text for part, text in parts.items() if entry["parts"][part] == share
                   and share >= 0.6), "")
     names = {row["category"]: row["name"] for row in entry["categories"]}
-    about = [names[concept].lower() for concept in entry["concepts"]
-             if concept not in ("safe", "unsafe")][:2]
+    about = [names[concept].lower() for concept in entry["concepts"][:2]]
     said = "on " + ", ".join(f'"{token}"' for token in often) + (f" {place}" if place else "")
     if about:
         said += f", about {' or '.join(about)}" if place == "in requests" else \

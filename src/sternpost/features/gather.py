@@ -37,7 +37,8 @@ SAMPLED = 8192
 """Tokens whose active features are kept, to count which are active together."""
 QUIET = 256
 """Windows of held-out texts kept with all that is active in them, to draw inactive ones from."""
-PARTS = ("prompt", "tail", "response")
+PARTS = ("prompt", "tail", "response", "text")
+"""The last is text that is no conversation with the model."""
 
 
 @dataclass(frozen=True)
@@ -167,11 +168,12 @@ class Gathered:
                text: Read, acts: tuple[Tensor, Tensor]) -> None:
         """Of each active feature the token of the largest amount, or one at random."""
         by = torch.rand(len(features), generator=self.random) if amounts is None else amounts
-        order = torch.argsort(by, stable=True)  # of equal places the last one written stays
-        n = self.sae.d_sae
-        at = torch.full((n,), -1, dtype=torch.long)
-        at[features[order]] = order
-        some = torch.nonzero(at >= 0).flatten()
+        order, n = torch.argsort(by, stable=True), self.sae.d_sae
+        last = torch.full((n,), -1).scatter_reduce_(0, features[order], torch.arange(len(order)),
+                                                    "amax")
+        some = torch.nonzero(last >= 0).flatten()
+        at = torch.zeros(n, dtype=torch.long)
+        at[some] = order[last[some]]
         keys = amounts[at[some]] if amounts is not None else torch.rand(
             len(some), generator=self.random)
         kept.offer(some, keys, rows[at[some]], text, acts)

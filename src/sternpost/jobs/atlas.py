@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sternpost.errors import InputError
 from sternpost.files import make_folder, remove_folder, write_text
 from sternpost.jobs.describe import describe
 from sternpost.jobs.describe_settings import DescribeSettings
@@ -53,6 +54,8 @@ def features_atlas(*, out: str, **settings: Any) -> Atlas:
 
 def atlas(out: str, settings: dict[str, Any], watch: Watch) -> Atlas:
     """The same, with somebody watching."""
+    if not isinstance(out, str | Path):
+        raise InputError(f"out is the folder in which `features describe` wrote; got {out!r}.")
     if settings:
         told = settings_from(DescribeSettings, {"out": out, **settings}, "features atlas")
         describe(told, watch)

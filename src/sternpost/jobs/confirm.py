@@ -1,18 +1,16 @@
 """The best feature of each method, and the best set, on prompts on which nothing was chosen."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from scipy.stats import spearmanr
 
-from sternpost.jobs.bench import Bench, Trial
-from sternpost.jobs.feature_sets import Edit, clamps, edit_of, said, trial
+from sternpost.jobs.bench import Trial
+from sternpost.jobs.feature_sets import GENTLY, Edit, Sets, clamps, edit_of, said, trial
 from sternpost.jobs.find import GRID
-from sternpost.jobs.run_settings import RunSettings
-from sternpost.sae import SAE
 from sternpost.store import Sample, change, rates_of
-from sternpost.types import LabelledPrompt
+from sternpost.types import Clamp, LabelledPrompt
 
 Entry = dict[str, Any]
 EACH = 12
@@ -30,30 +28,37 @@ def tried(methods: dict[str, list[Entry]]) -> dict[int, list[str]]:
     return out
 
 
-def confirm(bench: Bench, sae: SAE, methods: dict[str, list[Entry]], sets: Sequence[Entry],
-            asked: tuple[Sequence[LabelledPrompt], RunSettings],
+def confirm(growing: Sets, methods: dict[str, list[Entry]], sets: Sequence[Entry],
+            prompts: Sequence[LabelledPrompt], others: Mapping[str, tuple[Edit, ...]],
             ) -> tuple[dict[str, Any], dict[str, list[Sample]]]:
     """What features.json has under `confirmed`, and the lines of each condition; the best set
-    against the paper's feature, paired, and called better only where the interval excludes 0."""
-    prompts, settings = asked
+    against the paper's feature, paired, and called better only where the interval excludes 0.
+
+    A feature alone is clamped at the better of two doses by D on the search prompts, so that a set,
+    whose members have the lower one, is not better by its dose.
+    """
+    bench, settings = growing.bench, growing.settings
     lines = {"baseline": bench.lines(Trial("test-baseline", "baseline"), prompts)}
+    best = {name: best_of(name, methods) for name, entries in methods.items() if entries}
+    growing.measure([clamps(growing.sae, [f], GENTLY) for f in dict.fromkeys(best.values())],
+                    "the lower dose")
     plans: dict[str, tuple[Edit, ...]] = {
-        name: clamps(sae, [best_of(name, methods)], GRID) for name, entries in methods.items()
-        if entries}
+        name: _dosed(growing, methods, feature, name == "causal_grid")
+        for name, feature in best.items()}
     if sets:
         plans["set"] = tuple(edit_of(entry) for entry in sets[0]["edits"])
         if sets[0]["raised"]:
             plans |= {side: tuple(e for e in plans["set"] if said(e)["edit"] == kind)
                       for side, kind in (("set raised", "Clamp"), ("set lowered", "Ablate"))}
+    plans |= others
     out: dict[str, Any] = {"baseline": rates_of(lines["baseline"])}
-    before = _before(methods, sets)
-    trials = [trial(sae, edits, settings, "test") for edits in plans.values()]
+    trials = [trial(growing.sae, edits, settings, "test") for edits in plans.values()]
     bench.several(list({t.key: t for t in trials}.values()), prompts, "confirming")
     for (name, edits), each in zip(plans.items(), trials, strict=True):
         mine = bench.several([each], prompts, name)[0]
         lines[name] = [{**line, "condition": name} for line in mine]
-        out[name] = {"edits": [said(edit) for edit in edits], "search": before(name, edits),
-                     **rates_of(mine),
+        out[name] = {"edits": [said(edit) for edit in edits],
+                     "search": _before(growing, methods, edits), **rates_of(mine),
                      "change": change(lines["baseline"], mine)}
     if "set" in lines and "paper" in lines:
         gap = change(lines["paper"], lines["set"])["discrimination"]
@@ -61,24 +66,31 @@ def confirm(bench: Bench, sae: SAE, methods: dict[str, list[Entry]], sets: Seque
     return out, lines
 
 
-def _before(methods: dict[str, list[Entry]],
-            sets: Sequence[Entry]) -> Callable[[str, Sequence[Edit]], Entry | None]:
-    """What the edits of a condition did on the search prompts, where that was measured."""
-    grid = {entry["feature"]: entry for entry in methods["causal_grid"]}
+def _dosed(growing: Sets, methods: dict[str, list[Entry]], feature: int,
+           strong: bool) -> tuple[Clamp, ...]:
+    """A feature's clamp at the dose of the better D on search prompts; `strong`: at the grid's."""
+    high, low = (clamps(growing.sae, [feature], dose) for dose in (GRID, GENTLY))
+    found = _before(growing, methods, high)
+    better = found is None or growing.d(low) > found["discrimination"]["points"]
+    return low if better and not strong else high
 
-    def find(name: str, edits: Sequence[Edit]) -> Entry | None:
-        parts = {"set": lambda: sets[0], "set raised": lambda: sets[0]["raised"],
-                 "set lowered": lambda: sets[0]["lowered"]}
-        entry = parts[name]() if name in parts else grid.get(edits[0].feature)
-        return entry and {rate: entry[rate] for rate in (
-            "unsafe_refusal", "over_refusal", "discrimination")}
 
-    return find
+def _before(growing: Sets, methods: dict[str, list[Entry]],
+            edits: Sequence[Edit]) -> Entry | None:
+    """What the edits did on all search prompts, where that was measured."""
+    if frozenset(edits) in growing.known:
+        entry = rates_of(growing.known[frozenset(edits)])
+    else:
+        entry = next((e for e in methods["causal_grid"] if len(edits) == 1
+                      and (e["feature"], e["value"]) == (
+                          edits[0].feature, getattr(edits[0], "value", None))), None)
+    return entry and {rate: entry[rate] for rate in (
+        "unsafe_refusal", "over_refusal", "discrimination")}
 
 
 def best_of(name: str, methods: dict[str, list[Entry]]) -> int:
-    """A method's best feature: of those that it had clamped, the one of the highest D; of the grid
-    the one that brings most about."""
+    """A method's best feature: of its own best that the grid tried on all search prompts the one of
+    the highest D, else its first; of the grid the one that brings most about."""
     if name == "causal_grid":
         return methods[name][0]["feature"]
     d = {entry["feature"]: (entry["discrimination"] or {}).get("points", float("-inf"))

@@ -25,7 +25,7 @@ from sternpost.files import read_json, read_jsonl, write_json, write_jsonl
 from sternpost.jobs.bench import own_replies
 from sternpost.jobs.describe_settings import DescribeSettings
 from sternpost.jobs.labels import Labeller
-from sternpost.jobs.load import load_engine, model_hashes, sae_from_option
+from sternpost.jobs.load import load_engine, model_hashes, sae_from_option, sae_sha256
 from sternpost.jobs.progress import Watch
 from sternpost.jobs.sae import SAMPLE
 from sternpost.jobs.settings import settings_from, takes
@@ -39,6 +39,7 @@ FOUND = "features.json"
 """What `features find` writes."""
 TOGETHER = 256
 """Texts read at a time."""
+SIDES = {"unsafe": "any unsafe request", "safe": "safe requests"}
 NOBODY = "no language model labelled it"
 UNSCORED = {"label_by": "words", "label_date": None, "score": {
     "detection": None, "fuzzing": None, "why": {"detection": NOBODY, "fuzzing": NOBODY}}}
@@ -55,7 +56,7 @@ class Described:
     @property
     def features(self) -> list[dict[str, Any]]:
         """A dict a feature."""
-        return read_jsonl(self.path / FEATURES)
+        return with_ranks(read_jsonl(self.path / FEATURES), self.path.parent)
 
     def to_pandas(self) -> Any:
         """A row a feature."""
@@ -83,12 +84,11 @@ def describe(settings: DescribeSettings, watch: Watch) -> Described:
              if (spec := getattr(settings, kind)) is not None}
     sae = sae_from_option(settings.sae, settings.layer, settings.device)
     place = Path(settings.out) / FOLDER
-    found = _found(Path(settings.out))
     # a prompt file is known by its hash; where it lies is not the run's
     named = {kind: Path(getattr(settings, kind)).name for kind in files}
     identity = settings.identity() | named | {
-        "verb": "features describe", "found": bool(found), "hashes": {
-            "model": model_hashes(settings.model, settings.revision),
+        "verb": "features describe", "hashes": {
+            "model": model_hashes(settings.model, settings.revision), "sae": sae_sha256(sae),
             **{kind: file.sha256 for kind, file in files.items()}}}
     with at_work(open_run_folder(place, identity, settings.resume, settings.force,
                                  LAST)) as folder:
@@ -97,7 +97,7 @@ def describe(settings: DescribeSettings, watch: Watch) -> Described:
                 engine, warnings = load_engine(settings)
             _check(engine, sae, settings)
             job = _Job(settings, engine, sae, folder, watch, chat)
-            _describe(job, files, found, warnings)
+            _describe(job, files, warnings)
     return Described(place, read_json(place / LAST))
 
 
@@ -124,8 +124,7 @@ def _check(engine: TransformersEngine, sae: SAE, settings: DescribeSettings) -> 
                              f"{sae.d_sae - 1}. Give another --feature.")
 
 
-def _describe(job: _Job, files: Mapping[str, PromptFile], found: dict[int, Any],
-              warnings: list[str]) -> None:
+def _describe(job: _Job, files: Mapping[str, PromptFile], warnings: list[str]) -> None:
     settings, watch = job.settings, job.watch
     prompts = [p for kind in ("unsafe", "safe") for p in sample(
         files[kind].prompts, settings.limit, settings.seed)]
@@ -138,8 +137,7 @@ def _describe(job: _Job, files: Mapping[str, PromptFile], found: dict[int, Any],
         job = replace(job, sae=_calibrated(job, own, corpus))
         gathered, sources = _gather(job, list(zip(prompts, own, strict=True)), corpus, groups)
         weight = job.engine.model.get_output_embeddings().weight.detach()
-        entries = [{**entry, "label": words_label(entry), **UNSCORED,
-                    "found": found.get(entry["feature"])}
+        entries = [{**entry, "label": words_label(entry), **UNSCORED}
                    for entry in described(gathered, groups, sources, job.engine.piece, weight)]
     if job.chat is not None:
         with watch.stage("labels", f"Labels by {job.chat.name}"):
@@ -200,7 +198,7 @@ def _gather(job: _Job, pairs: Sequence[tuple[LabelledPrompt, Completion]],
     found = Gathered(job.sae, len(groups), job.settings.seed)
     rows = job.watch.bar(_residuals(job, own, corpus), len(own) + len(corpus), "reading texts")
     for number, row in rows:
-        parts = torch.zeros(len(row.ids), dtype=torch.long)
+        parts = torch.full((len(row.ids),), 0 if number < len(own) else 3)
         mine: tuple[int, ...] = ()
         benign = number < len(own) and pairs[number][0].kind == "safe"
         if number < len(own):
@@ -213,9 +211,10 @@ def _gather(job: _Job, pairs: Sequence[tuple[LabelledPrompt, Completion]],
 
 
 def _names(prompt: LabelledPrompt) -> list[str]:
-    """The groups that a prompt belongs to."""
-    mine = [prompt.category] if prompt.kind == "unsafe" and prompt.category else []
-    return [*mine, prompt.kind]
+    """The groups that a prompt belongs to: its category, if it is unsafe, and its side."""
+    if prompt.kind == "unsafe" and prompt.category and prompt.category not in SIDES:
+        return [prompt.category, prompt.kind]
+    return [prompt.kind]
 
 
 def groups_of(prompts: Sequence[LabelledPrompt]) -> list[Group]:
@@ -225,8 +224,7 @@ def groups_of(prompts: Sequence[LabelledPrompt]) -> list[Group]:
     for prompt in prompts:
         for name in _names(prompt):
             hazard = known.get(name)
-            sides = {"unsafe": "any unsafe request", "safe": "safe requests"}
-            out[name] = Group(name, hazard.name if hazard else sides.get(name, name),
+            out[name] = Group(name, hazard.name if hazard else SIDES.get(name, name),
                               hazard.mlcommons if hazard else None)
     return sorted(out.values(), key=lambda group: group.id)
 
@@ -236,14 +234,15 @@ def _label(job: _Job, entries: list[dict[str, Any]], gathered: Gathered,
     """Puts a language model's labels into the entries. Raises EndpointError where some are missing;
     the others are kept."""
     assert job.chat is not None
-    some = [entries[feature] for feature in _chosen(job.settings, entries)]
+    ranked = with_ranks(entries, Path(job.settings.out))
+    some = [entries[feature] for feature in _chosen(job.settings, ranked)]
     labeller = Labeller(job.chat, gathered, sources, job.engine.piece, job.settings.workers,
                         job.settings.seed)
     labels, failed = labeller.label(some, job.folder, job.watch)
     if failed:
         raise EndpointError(f"{len(failed)} of the questions to {job.chat.name} were not answered; "
                             f"the last: {failed[-1]} What was answered is kept: type the same "
-                            "command with --resume to ask again, or --labeller words.")
+                            "command with --resume to ask the rest again.")
     for label in labels:
         entries[label["feature"]].update(label)
 
@@ -263,8 +262,14 @@ def _chosen(settings: DescribeSettings, entries: Sequence[dict[str, Any]]) -> li
     return order[:settings.labelled]
 
 
+def with_ranks(entries: Sequence[dict[str, Any]], folder: Path) -> list[dict[str, Any]]:
+    """The entries with what `features find` found in this folder, as it lies there now: `found` is
+    a feature's rank in each method, and the grid's effect; None where no method names it."""
+    found = _found(folder)
+    return [{**entry, "found": found.get(entry["feature"])} for entry in entries]
+
+
 def _found(folder: Path) -> dict[int, dict[str, Any]]:
-    """Per feature its rank in each method of `features find`, and the grid's effect."""
     if not (folder / FOUND).is_file():
         return {}
     body = read_json(folder / FOUND)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from sternpost.errors import InputError
 from sternpost.jobs.settings import Settings, setting
 from sternpost.types import Hookpoint
 
@@ -42,3 +43,6 @@ class DescribeSettings(Settings):
         self.check("labelled", "workers", "limit", "max_new_tokens")
         if self.layer is not None:
             Hookpoint(self.layer)
+        for feature in self.feature:
+            if isinstance(feature, bool) or not isinstance(feature, int) or feature < 0:
+                raise InputError(f"feature is a whole number from 0 up; got {feature!r}.")

@@ -19,7 +19,7 @@ else moves.
     DIR/sae              the SAE
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -29,14 +29,34 @@ from sternpost.errors import InputError, ModelError
 from sternpost.features import Candidate, matched_features
 from sternpost.files import read_json, write_json, write_jsonl
 from sternpost.jobs.bench import Bench
-from sternpost.jobs.confirm import agreement, confirm, tried
+from sternpost.jobs.confirm import EACH, agreement, confirm, tried
 from sternpost.jobs.dry_run import RunPlan, plan_of
-from sternpost.jobs.feature_sets import Entry, Sets, clamps, edit_of, find_sets, pool_of, trial
-from sternpost.jobs.find import GRID, Exemplars, Found, Search, clamp_value, exemplars, grid
+from sternpost.jobs.feature_sets import (
+    LOWERED,
+    RAISED,
+    Entry,
+    Sets,
+    clamps,
+    edit_of,
+    find_sets,
+    pool_of,
+    trial,
+)
+from sternpost.jobs.find import (
+    FINALISTS,
+    FIRST_PASS,
+    GRID,
+    Exemplars,
+    Found,
+    Search,
+    clamp_value,
+    exemplars,
+    grid,
+)
 from sternpost.jobs.find_settings import FindSettings
 from sternpost.jobs.goal import read_goal
 from sternpost.jobs.inputs import Inputs, read_inputs
-from sternpost.jobs.interactions import interactions
+from sternpost.jobs.interactions import MEMBERS, interactions
 from sternpost.jobs.progress import Watch
 from sternpost.jobs.propose import Proposals
 from sternpost.jobs.sae import obtain_sae
@@ -49,6 +69,10 @@ from sternpost.types import Completion
 
 FILE = "features.json"
 CONTROLS = 4
+METHODS = 6
+"""Methods that propose."""
+FEW = 20
+"""Search prompts a side, below which a warning is given."""
 SHOWN_EFFECTS = ("paper", "causal_grid", "set")
 """Conditions whose side effects are listed."""
 
@@ -92,7 +116,7 @@ def find_features(settings: FindSettings, watch: Watch) -> FoundFeatures | RunPl
     sought = read_goal(settings.goal)
     inputs = read_inputs(settings)
     if settings.dry_run:
-        return plan_of(settings, inputs)
+        return replace(plan_of(settings, inputs), replies=_replies(settings, inputs))
     if settings.goal is not None:  # the goal is what the file holds, wherever it lies
         settings = replace(settings, goal=sought.goal.name)
         inputs = replace(inputs, hashes={**inputs.hashes, "goal": sought.sha256})
@@ -101,6 +125,21 @@ def find_features(settings: FindSettings, watch: Watch) -> FoundFeatures | RunPl
             bench, warnings = open_bench(settings, folder, watch, sought=sought)
             _find(bench, inputs, settings, warnings)
         return FoundFeatures(folder.path, read_json(folder.path / FILE))
+
+
+def _replies(settings: FindSettings, inputs: Inputs) -> dict[str, int]:
+    """Replies to generate, at most, by stage."""
+    search, test = len(inputs.splits.search), len(inputs.splits.test)
+    tried, pool = len(settings.feature) or METHODS * EACH, RAISED + 2 * LOWERED
+    first = 0 if tried <= FINALISTS else round(FIRST_PASS * search)
+    wider = sum(max(pool - size, 0) for size in range(1, settings.largest))
+    members = min(settings.largest, MEMBERS)
+    pairs = members + members * (members - 1) // 2
+    return {"baseline": search + len(inputs.splits.gate_fit),
+            "grid": tried * first + min(tried, FINALISTS) * search,
+            "controls": (CONTROLS + 1) * search,
+            "sets": (pool + (1 + settings.beam) * wider) * search,
+            "test": (1 + METHODS + 1 + 3 + 1 + pairs) * test}
 
 
 def _find(bench: Bench, inputs: Inputs, settings: FindSettings, warnings: list[str]) -> None:
@@ -115,30 +154,36 @@ def _find(bench: Bench, inputs: Inputs, settings: FindSettings, warnings: list[s
     with watch.stage("methods", "What six methods propose"):
         methods, harm, answering = _proposed(bench, sae, inputs, search, (own, shown))
     with watch.stage("grid", f"Which of them bring {goal.name} about"):
-        some = [Candidate(f, "given") for f in settings.feature] or [
+        some = [Candidate(f, "given") for f in dict.fromkeys(settings.feature)] or [
             Candidate(f, "+".join(names)) for f, names in tried(methods).items()]
         found = grid(bench, sae, some, search, settings)
-        methods["causal_grid"] = _ranked(found, search)
-        controls = _controls(bench, sae, found.feature, search, settings)
+        every = _ranked(found, search)
+        methods["causal_grid"] = every[:found.finalists]
+        controls, control_lines = _controls(bench, sae, [e["feature"] for e in every], search,
+                                            settings)
     with watch.stage("sets", "Which of them together"):
         growing = Sets(bench, sae, search, settings)
         sets = find_sets(growing, pool_of(sae, methods, (answering, harm)), settings.largest,
                          settings.beam)
     with watch.stage("test", "The best of each on prompts not seen so far"):
-        asked = (inputs.splits.test, settings)
-        confirmed, tested = confirm(bench, sae, methods, sets, asked)
-        pairs, paired = interactions(bench, sae, [edit_of(e) for e in sets[0]["edits"]]
-                                     if sets else [], tested["baseline"], asked)
-    lines = {"search.jsonl": [*found.lines, *_members(growing)],
+        random = {c["control"]: clamps(sae, [c["feature"]], GRID) for c in reversed(controls)
+                  if c["control"] == "random"}
+        confirmed, tested = confirm(growing, methods, sets, inputs.splits.test, random)
+        pairs, paired = interactions(
+            bench, sae, [edit_of(e) for e in sets[0]["edits"]] if sets else [],
+            tested["baseline"], (inputs.splits.test, settings))
+    lines = {"search.jsonl": [*found.lines, *control_lines, *_members(growing)],
              "samples.jsonl": [*(line for each in tested.values() for line in each), *paired]}
     _write(bench, inputs, lines, {
         "kind": "features", "model": settings.model, "layer": inputs.at.layer, "goal": goal.name,
-        "about": goal.about, "methods": methods, "sets": sets, "harm": harm, "controls": controls,
+        "about": goal.about, "methods": methods, "first_pass": every[found.finalists:],
+        "sets": sets, "harm": harm, "controls": controls,
         "confirmed": confirmed, "interactions": pairs,
         "side_effects": {name: side_effects(tested["baseline"], tested[name])
                          for name in SHOWN_EFFECTS if name in tested},
         "agreement": agreement(methods, sae.d_sae),
-        "warnings": [*warnings, *inputs.warnings, *shown.warnings, *found.warnings],
+        "warnings": [*warnings, *inputs.warnings, *shown.warnings, *found.warnings,
+                     *_few(search)],
         "timing": watch.seconds})
 
 
@@ -168,20 +213,39 @@ def _ranked(found: Found, search: Search) -> list[Entry]:
     for entry in found.candidates:
         moved = change(search.baseline, lines[entry["feature"]])
         entries.append({**entry, "score": moved["unsafe_refusal"]["points"], "change": moved})
-    return sorted(entries, key=lambda e: (-e["score"], e["change"]["over_refusal"]["points"]))
+    def worth(entry: Entry) -> tuple[float, float]:
+        return -entry["score"], entry["change"]["over_refusal"]["points"]
+
+    # what was tried on part of the prompts is not comparable: it comes after
+    whole, part = entries[:found.finalists], entries[found.finalists:]
+    return sorted(whole, key=worth) + sorted(part, key=worth)
 
 
-def _controls(bench: Bench, sae: SAE, best: int, search: Search,
-              settings: FindSettings) -> list[Entry]:
-    """Random live features of the best one's density, and the most general feature, clamped."""
+def _controls(bench: Bench, sae: SAE, tried: Sequence[int], search: Search,
+              settings: FindSettings) -> tuple[list[Entry], list[Sample]]:
+    """Random live features of the best one's density and norm, none of those that were tried, and
+    the most general feature, clamped; and their lines."""
     assert sae.stats is not None
     general = int(sae.stats.density.argmax())
-    some = matched_features(sae, best, CONTROLS, settings.seed)
+    some = matched_features(sae, tried[0], CONTROLS, settings.seed, but=tried)
     chosen = [(f, "random") for f in some] + [(general, "most_general")]
     trials = [trial(sae, clamps(sae, [f], GRID), settings, "control") for f, _ in chosen]
     lines = bench.several(trials, search.prompts, "controls")
-    return [{"feature": f, "control": kind, "value": clamp_value(sae, f, GRID),
-             **rates_of(mine)} for (f, kind), mine in zip(chosen, lines, strict=True)]
+    entries = [{"feature": f, "control": kind, "value": clamp_value(sae, f, GRID),
+                **rates_of(mine)} for (f, kind), mine in zip(chosen, lines, strict=True)]
+    return entries, [{**line, "condition": f"control {kind}"} for (_, kind), mine in zip(
+        chosen, lines, strict=True) for line in mine]
+
+
+def _few(search: Search) -> list[str]:
+    """A warning where sets were chosen on a handful of prompts."""
+    sides = {kind: len([line for line in search.baseline if line["kind"] == kind
+                        and line["harm_kind"] != "offensive"]) for kind in ("unsafe", "safe")}
+    if min(sides.values()) >= FEW:
+        return []
+    return [f"few prompts: features and sets were chosen on {sides['unsafe']} unsafe and "
+            f"{sides['safe']} safe search prompts; under {FEW} a side, D is mostly chance. Give "
+            "more prompts, or a higher --limit."]
 
 
 def _members(growing: Sets) -> list[Sample]:

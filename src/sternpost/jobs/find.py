@@ -74,6 +74,9 @@ class Found:
     lines: list[Sample]
     """Every line of search.jsonl so far."""
     warnings: list[str]
+    finalists: int
+    """Of the candidates, the first so many were tried on all search prompts; the others only in the
+    first pass."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +173,7 @@ def grid(bench: Bench, sae: SAE, tried: Sequence[Candidate], search: Search,
     return Found(best, _high(sae, best), [_entry(c, values[c.feature], lines[c.feature])
                                           for c in ranked],
                  [*baseline, *(line for c in ranked for line in lines[c.feature])],
-                 _search_warnings(finalists, lines, baseline))
+                 _search_warnings(finalists, lines, baseline), len(finalists))
 
 
 def _first(prompts: Sequence[LabelledPrompt]) -> list[LabelledPrompt]:

@@ -13,16 +13,24 @@
 import importlib.util
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 from sternpost.errors import InputError
-from sternpost.files import sha256_file
+from sternpost.files import sha256_file, sha256_text
 from sternpost.judges import WordListJudge
 from sternpost.judges.phrases import PhraseJudge
-from sternpost.types import REFUSAL, Goal, Judge, Verdict
+from sternpost.types import (
+    REFUSAL,
+    Completion,
+    Goal,
+    Judge,
+    JudgeAccuracy,
+    Judgement,
+    Verdict,
+)
 
 KEYS = ("name", "about", "patterns", "judge", "wanted", "unsafe", "safe", "archetype")
 MakeJudge = Callable[..., Judge]
@@ -63,8 +71,9 @@ def read_goal(path: str | None) -> Sought:
         prompts["archetype"] = tuple(body["archetype"])
     told = {"prompts": prompts, "sha256": sha256_file(place)}
     if "judge" in body:
-        judge = _object(body["judge"], place.parent)
+        judge = OwnJudge(body["judge"], *_object(body["judge"], place.parent))
         goal = Goal(body["name"], body["about"], tuple(body["wanted"]))
+        told["sha256"] = sha256_text(told["sha256"] + judge.sha256)
         return Sought(goal, lambda nll=None, nll_limit=None: judge, **told)
     patterns = _compiled(body["patterns"], path)
     return Sought(Goal(body["name"], body["about"], ("shown",)),
@@ -102,8 +111,33 @@ def _compiled(patterns: list[str], path: str) -> list[re.Pattern[str]]:
         raise InputError(f"{path}: {error.pattern!r} is no regular expression: {error}.") from error
 
 
-def _object(spec: str, folder: Path) -> Any:
-    """The object that `file.py:name` names: local code, run because the user asked for it."""
+class OwnJudge:
+    """A judge of the user's own, with what it gives checked."""
+
+    verdicts: tuple[Verdict, ...] = get_args(Verdict)
+    accuracy = JudgeAccuracy(None, None, 0, "not measured")
+
+    def __init__(self, spec: str, told: Callable[..., Any], sha256: str) -> None:
+        self.name, self.told, self.sha256 = spec, told, sha256
+
+    def __call__(self, completions: Sequence[Completion]) -> list[Judgement]:
+        """One judgement a completion. Raises InputError where the judge fails or gives another
+        thing."""
+        try:
+            found = list(self.told(completions))
+        except Exception as error:
+            raise InputError(f"The judge {self.name} raised {type(error).__name__}: {error}. It "
+                             "takes completions and gives one Judgement each.") from error
+        if len(found) != len(completions) or not all(isinstance(f, Judgement) for f in found):
+            got = f"{len(found)} things, the first {found[0]!r:.80}" if found else "nothing"
+            raise InputError(f"The judge {self.name} gave {got} for {len(completions)} replies. It "
+                             'gives one sternpost.types.Judgement("shown", "why") each.')
+        return found
+
+
+def _object(spec: str, folder: Path) -> tuple[Any, str]:
+    """The object that `file.py:name` names, and the file's sha256: local code, run because the user
+    asked for it."""
     file, colon, name = spec.rpartition(":")
     place = folder / file
     if not colon or not file.endswith(".py") or not place.is_file():
@@ -112,8 +146,13 @@ def _object(spec: str, folder: Path) -> Any:
     assert described is not None
     assert described.loader is not None
     module = importlib.util.module_from_spec(described)
-    described.loader.exec_module(module)
-    if not callable(found := getattr(module, name, None)):
-        raise InputError(f"{place} has no judge {name!r}. It needs a callable that takes "
+    try:
+        described.loader.exec_module(module)
+    except Exception as error:
+        raise InputError(f"{place} cannot be run: {type(error).__name__}: {error}.") from error
+    found = getattr(module, name, None)
+    if not callable(found) or isinstance(found, type):
+        what = "a class, and it needs an object of it" if isinstance(found, type) else "no judge"
+        raise InputError(f"{place}: {name!r} is {what}. It needs a callable that takes "
                          "completions and gives one Judgement each.")
-    return found
+    return found, sha256_file(place)

@@ -13,6 +13,7 @@ from sternpost.jobs.load import (
     packed_folder,
     read_template,
     sae_from_option,
+    sae_sha256,
     trained_on,
 )
 from sternpost.jobs.run_settings import RunSettings
@@ -72,6 +73,8 @@ def read_inputs(settings: RunSettings, engine: Engine | None = None) -> Inputs:
     check_writable(Path(settings.out))
     model = model_hashes(settings.model, settings.revision) if engine is None else {}
     hashes = {"model": model, **{kind: file.sha256 for kind, file in files.items()}}
+    if sae is not None:
+        hashes["sae"] = sae_sha256(sae)
     warnings = [w for file in files.values() for w in file.warnings] + list(splits.warnings)
     if engine is None and not any(name.endswith((".safetensors", ".bin")) for name in model):
         warnings.append(f"{settings.model}: its weights are not on this machine yet, so their "

@@ -29,7 +29,7 @@ from sternpost.types import Chat, Message
 
 GIVE_UP = 3
 """Conversations that may fail while none is answered."""
-EACH = 5
+EACH = 6
 """Windows of each half of a score."""
 TASK = ("You describe features of a language model. A feature is active on some tokens of a text; "
         "they are marked with << >>. Say in at most twelve plain words what they have in common: "
@@ -61,15 +61,16 @@ class Labeller:
         failed: list[EndpointError] = []
         asked = [[Message("system", TASK), Message("user", _shown(entry))] for entry in entries]
         said = self._ask(entries, asked, "label", (folder, watch, failed))
-        done = [(entry, _line(said[at])) for at, entry in enumerate(entries) if at in said]
-        tasks = [(entry, label, *self._windows(entry["feature"])) for entry, label in done]
+        done = [(entry, label, said[at]["date"]) for at, entry in enumerate(entries)
+                if at in said and (label := _line(said[at]["reply"]))]
+        tasks = [(entry, label, *self._windows(entry["feature"])) for entry, label, _ in done]
         scores = {name: self._score(tasks, name, (folder, watch, failed))
                   for name in ("detection", "fuzzing")}
-        return [self._entry(entry["feature"], label, at, scores)
-                for at, (entry, label) in enumerate(done)], failed
+        return [{"feature": entry["feature"], "label": label, "label_by": self.chat.name,
+                 "label_date": date, "score": self._scored(at, scores)}
+                for at, (entry, label, date) in enumerate(done)], failed
 
-    def _entry(self, feature: int, label: str, at: int,
-               scores: dict[str, dict[int, list[bool | None]]]) -> dict[str, Any]:
+    def _scored(self, at: int, scores: dict[str, dict[int, list[bool | None]]]) -> dict[str, Any]:
         score: dict[str, Any] = {}
         why: dict[str, str] = {}
         for name, hits in scores.items():
@@ -79,16 +80,15 @@ class Labeller:
                 why[name] = "fewer than two held-out windows with it, or without it"
             elif None in hits[at]:
                 why[name] = "the reply was no list of so many 0 and 1; counted as wrong"
-        return {"feature": feature, "label": label, "label_by": self.chat.name,
-                "label_date": datetime.now(UTC).isoformat(timespec="seconds"),
-                "score": {**score, **({"why": why} if why else {})}}
+        return {**score, **({"why": why} if why else {})}
 
     def _ask(self, entries: Sequence[dict[str, Any]], asked: Sequence[Sequence[Message]],
-             what: str, keep: tuple[RunFolder, Watch, list[EndpointError]]) -> dict[int, str]:
-        """Index -> reply, of those that were kept and those that are answered now."""
+             what: str, keep: tuple[RunFolder, Watch, list[EndpointError]],
+             ) -> dict[int, dict[str, str]]:
+        """Index -> reply and date, of those that were kept and those that are answered now."""
         folder, watch, failed = keep
         keys = [f"{what}-{entry['feature']}" for entry in entries]
-        said = {at: folder.once(key, str) for at, key in enumerate(keys) if folder.has(key)}
+        said = {at: folder.once(key, dict) for at, key in enumerate(keys) if folder.has(key)}
         new = [at for at in range(len(keys)) if at not in said]
         replies = many(self.chat, [asked[at] for at in new], workers=self.workers)
         for at, reply in watch.bar(replies, len(new), f"asking for {what}s"):
@@ -97,7 +97,8 @@ class Labeller:
                 if what == "label" and len(failed) >= GIVE_UP and not said:
                     raise reply
             else:
-                said[new[at]] = folder.once(keys[new[at]], lambda reply=reply: reply)
+                body = {"reply": reply, "date": datetime.now(UTC).isoformat(timespec="seconds")}
+                said[new[at]] = folder.once(keys[new[at]], lambda body=body: body)
         return said
 
     def _score(self, tasks: Sequence[tuple[dict[str, Any], str, list[Any], list[Any]]], name: str,
@@ -118,7 +119,7 @@ class Labeller:
         out = {}
         for number, reply in said.items():
             truth = truths[number]
-            answers = read_list(reply, len(truth))
+            answers = read_list(reply["reply"], len(truth))
             out[which[number]] = [None] * len(truth) if answers is None else [
                 answer == want for answer, want in zip(answers, truth, strict=True)]
         return out
@@ -145,9 +146,10 @@ class Labeller:
             pairs = [("".join(c["tokens"]), True) for c in with_it]
             pairs += [("".join(tokens), False) for tokens in without]
         else:
-            half = max(1, len(with_it) // 2)
+            half = len(with_it) // 2  # as many of each: who always says the same has half right
             pairs = [(marked(c["tokens"], _active(c)), True) for c in with_it[:half]]
-            pairs += [(marked(c["tokens"], _elsewhere(c, random)), False) for c in with_it[half:]]
+            pairs += [(marked(c["tokens"], _elsewhere(c, random)), False)
+                      for c in with_it[half:2 * half]]
         random.shuffle(pairs)
         return [" ".join(text.split()) for text, _ in pairs], [truth for _, truth in pairs]
 
@@ -161,7 +163,8 @@ def _shown(entry: dict[str, Any]) -> str:
 
 def _active(c: dict[str, Any]) -> set[int]:
     """Tokens at least half as active as the strongest of the window's."""
-    return {at for at, act in enumerate(c["acts"]) if act >= 0.5 * c["activation"] and act > 0}
+    most = max(c["acts"])
+    return {at for at, act in enumerate(c["acts"]) if act >= 0.5 * most and act > 0}
 
 
 def _elsewhere(c: dict[str, Any], random: Random) -> set[int]:
@@ -176,15 +179,20 @@ def marked(tokens: Sequence[str], chosen: set[int]) -> str:
 
 
 def _line(reply: str) -> str:
-    """A label out of a reply: its first line with letters, without quotation marks."""
-    lines = [line.strip().strip("\"'*- ") for line in reply.splitlines()]
-    said = next((line for line in lines if any(c.isalpha() for c in line)), "unlabelled")
-    return said[:160]
+    """A label out of a reply: its first line with letters, without quotation marks and without the
+    reasoning before it; "" where there is none."""
+    lines = [line.strip().strip("\"'*- ") for line in _without_thoughts(reply).splitlines()]
+    return next((line for line in lines if any(c.isalpha() for c in line)), "")[:160]
+
+
+def _without_thoughts(reply: str) -> str:
+    return reply.rpartition("</think>")[2] if "</think>" in reply else \
+        reply.partition("<think>")[0]
 
 
 def read_list(reply: str, n: int) -> list[bool] | None:
     """The list of n zeros and ones in a reply; None where there is none."""
-    for found in re.findall(r"\[[^\[\]]*\]", reply):
+    for found in re.findall(r"\[[^\[\]]*\]", _without_thoughts(reply)):
         try:
             values = json.loads(found)
         except ValueError:

@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -181,12 +182,23 @@ def folder_of(name: str, revision: str | None = None) -> Path | None:
 
 def state_sha256(model: Any) -> str:
     """sha256 over a model's tensors in name order: names, types, shapes and bytes."""
+    return _tensors_sha256(model.state_dict())
+
+
+def _tensors_sha256(tensors: Mapping[str, torch.Tensor]) -> str:
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    for name, tensor in sorted(tensors.items()):
         body = tensor.detach().cpu().contiguous()
         digest.update(f"{name} {body.dtype} {tuple(body.shape)}\n".encode())
         digest.update(body.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def sae_sha256(sae: SAE) -> str:
+    """sha256 over an SAE's tensors."""
+    parts = {"W_enc": sae.W_enc, "W_dec": sae.W_dec, "b_enc": sae.b_enc, "b_dec": sae.b_dec,
+             "threshold": sae.threshold}
+    return _tensors_sha256({name: part for name, part in parts.items() if part is not None})
 
 
 def template_sha256(engine: Any) -> str | None:

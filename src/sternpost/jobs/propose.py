@@ -125,25 +125,30 @@ class Proposals:
 
     def cc_delta(self) -> list[Entry]:
         """Silent on the same words when the request is wrapped."""
-        unsafe = [p for p, _ in self.pairs if p.kind == "unsafe" and len(p.request.messages) == 1]
-        plain, wrapped = [], []
-        for prompt in unsafe[:PAIRS]:
-            for wrap in WRAPS:
-                texts = (prompt.request.text, wrap.format(prompt.request.text))
-                ids = [self.engine.encode(self.engine.template.render([Message("user", text)]))
-                       for text in texts]
-                ends = self.engine.template.t_inst(ids)
-                same = _same(ids, ends)
-                rows = [r.values for r in self.engine.residuals(
-                    [Transcript(ids=tuple(one)) for one in ids], self.sae.hookpoint)]
-                means = [mean_acts(h[end + 1 - same:end + 1], self.sae)
-                         for h, end in zip(rows, ends, strict=True)]
-                plain.append(means[0])
-                wrapped.append(means[1])
-        if len(plain) < 10:
+        clusters: dict[str, LabelledPrompt] = {}
+        for prompt, _ in self.pairs:
+            if prompt.kind == "unsafe" and len(prompt.request.messages) == 1:
+                clusters.setdefault(prompt.cluster or prompt.request.sha256, prompt)
+        some = list(clusters.values())[:PAIRS]  # one of each cluster: rows must be independent
+        if len(some) < 10:
             return []
-        found = delta(torch.stack(plain), torch.stack(wrapped), self.high)
+        # a prompt is one row, whatever the number of wrappers: their differences hang together
+        pairs = [torch.stack([self._both(prompt.request.text, wrap) for wrap in WRAPS]).mean(0)
+                 for prompt in some]
+        plain, wrapped = torch.stack(pairs, dim=1)
+        found = delta(plain, wrapped, self.high)
         return ranked(found.score, {"mean": found.mean, "q": found.q})
+
+    def _both(self, text: str, wrap: str) -> Tensor:
+        """[2, d_sae]: mean activations on the same words, plain and wrapped."""
+        ids = [self.engine.encode(self.engine.template.render([Message("user", one)]))
+               for one in (text, wrap.format(text))]
+        ends = self.engine.template.t_inst(ids)
+        same = _same(ids, ends)
+        rows = self.engine.residuals([Transcript(ids=tuple(one)) for one in ids],
+                                     self.sae.hookpoint)
+        return torch.stack([mean_acts(r.values[end + 1 - same:end + 1], self.sae)
+                            for r, end in zip(rows, ends, strict=True)])
 
     @torch.no_grad()
     def output_score(self, features: Sequence[int]) -> list[Entry]:

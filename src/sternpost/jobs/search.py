@@ -22,7 +22,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from sternpost.errors import InputError, MissingExtra
 from sternpost.files import read_json, read_jsonl
-from sternpost.jobs.describe import FEATURES, FOLDER, LAST
+from sternpost.jobs.describe import FEATURES, FOLDER, LAST, with_ranks
 from sternpost.jobs.load import load_model
 from sternpost.prompts import hazards
 
@@ -68,10 +68,12 @@ def features_search(*, words: str, folder: str = "runs/features", embedder: str 
     `folder`: where `features describe` wrote. `embedder`: words, model, or the path of a
     sentence-transformers model. Raises InputError where nothing was described there.
     """
-    if not words.strip():
+    if not isinstance(words, str) or not words.strip():
         raise InputError('features search takes words, e.g. sternpost features search "weapons".')
-    if limit < 1:
-        raise InputError(f"limit is a number of features from 1 up; got {limit}.")
+    if not isinstance(limit, int) or limit < 1:
+        raise InputError(f"limit is a number of features from 1 up; got {limit!r}.")
+    if not isinstance(folder, str | Path) or not isinstance(embedder, str):
+        raise InputError(f"folder and embedder are texts; got {folder!r} and {embedder!r}.")
     about, entries = read_descriptions(folder)
     texts = [_text(entry) for entry in entries]
     scores = _by_words(texts, words)
@@ -88,7 +90,8 @@ def read_descriptions(folder: str | Path) -> tuple[dict[str, Any], list[dict[str
     """What `features describe` wrote in a folder. Raises InputError where there is nothing."""
     for place in (Path(folder) / FOLDER, Path(folder)):
         if (place / LAST).is_file():
-            return read_json(place / LAST), read_jsonl(place / FEATURES)
+            entries = with_ranks(read_jsonl(place / FEATURES), place.parent)
+            return read_json(place / LAST), entries
     raise InputError(f"No descriptions in {folder}. Type: sternpost features describe --model M "
                      f"--sae S --unsafe F --safe F --out {folder}")
 

@@ -3,7 +3,8 @@
 Groups are the categories of unsafe prompts, the sources and categories of safe ones, the families
 of capability, and languages on every side. Covered: any column that the prompt files fill. Not
 covered: groups of fewer than `FEWEST` prompts (left out). Overall: many rows, so some intervals
-exclude 0 by chance; what is called a change is so after Benjamini and Hochberg.
+exclude 0 by chance; what is called a change is so after Benjamini and Hochberg. McNemar's p takes
+rows for independent; the interval resamples clusters.
 """
 
 from collections import defaultdict
@@ -29,7 +30,8 @@ def side_effects(before: Sequence[Sample], after: Sequence[Sample]) -> list[dict
     for line in after:
         old = was.get((line["kind"], line["prompt_sha256"]))
         for kind, by in GROUPS:
-            if old is not None and line["kind"] == kind and line[by]:
+            if old is not None and line["kind"] == kind and line[by] and (
+                    kind == "capability" or line["harm_kind"] != "offensive"):
                 groups[kind, by, str(line[by])].append((old, line))
     rows = [_row(key, pairs) for key, pairs in sorted(groups.items(), key=_order)
             if len(pairs) >= FEWEST and _several(key, groups)]

@@ -21,7 +21,7 @@ from typing import Any
 from sternpost.engines.transformers import TransformersEngine
 from sternpost.errors import InputError
 from sternpost.files import read_json, write_json, write_text
-from sternpost.jobs.load import load_engine, sae_from_option
+from sternpost.jobs.load import load_engine, sae_from_option, sae_sha256
 from sternpost.jobs.progress import Watch
 from sternpost.jobs.settings import settings_from, takes
 from sternpost.jobs.trace_inputs import Given, read_given, read_reference, with_stats
@@ -68,11 +68,13 @@ def features_trace(**settings: Any) -> Trace:
 def trace_features(settings: TraceSettings, watch: Watch) -> Trace:
     """The same, with somebody watching."""
     given = read_given(settings)
+    sae = sae_from_option(settings.sae, settings.layer, settings.device)
+    given = replace(given, hashes={**given.hashes, "sae": sae_sha256(sae)})
     if settings.system is None and given.pack is not None:
         settings = replace(settings, system=given.pack.files.body["system"])
     with _folder(settings, given) as folder:
         if not folder.finished:
-            body = _trace(settings, given, watch)
+            body = _trace(settings, given, sae, watch)
             write_text(folder.path / PAGE, render_trace(body))
             write_json(folder.path / FILE, body)
             folder.close()
@@ -93,11 +95,10 @@ def _folder(settings: TraceSettings, given: Given) -> Iterator[RunFolder]:
 
 # ---- what is seen --------------------------------------------------------------------------------
 
-def _trace(settings: TraceSettings, given: Given, watch: Watch) -> dict[str, Any]:
+def _trace(settings: TraceSettings, given: Given, sae: SAE, watch: Watch) -> dict[str, Any]:
     """trace.json"""
     with watch.stage("load", f"Loading {settings.model}"):
         engine, warnings = load_engine(settings)
-        sae = sae_from_option(settings.sae, settings.layer, settings.device)
         _check(engine, sae, settings)
     with watch.stage("reply", "What the model says"):
         tracer = Tracer(engine, settings, given.sought)

@@ -26,8 +26,8 @@ OURS = ("run.json", "results.json", "samples.jsonl", "search.jsonl", "splits.jso
         "diffmean.safetensors", "metrics.jsonl", "progress.json", "held-out.safetensors",
         "features.json", "trace.json", "trace.html", "features.jsonl", "descriptions.json")
 FOLDERS = ("stages", "sae", "pack", "tensorboard", "layers.*")
-PROMPTS = "prompts"
-"""A folder that only holds its prompts is free."""
+FREE = ("prompts", "descriptions", "atlas")
+"""A folder that only holds these is free: they have owners of their own."""
 
 
 @dataclass
@@ -88,7 +88,7 @@ def open_run_folder(path: Path, identity: dict[str, Any], resume: bool, force: b
             raise OutputError(f"{path} holds this run, unfinished. Type the same command with "
                               "--resume to go on, or with --force to begin again.")
         return RunFolder(path, resumed=True)
-    if not force and path.is_dir() and any(e.name != PROMPTS for e in path.iterdir()):
+    if not force and path.is_dir() and any(e.name not in FREE for e in path.iterdir()):
         raise OutputError(_taken(path, known, identity))
     made = tuple(folder for folder in (path, *path.parents) if not folder.exists())
     folder = RunFolder(make_folder(path), made=made)
