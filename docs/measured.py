@@ -1,5 +1,5 @@
-"""The pages that `benchmarks/results` fills: speed, conformance, seeds, damage; for
-`reference.py`."""
+"""The pages that `benchmarks/results` fills: speed, conformance, seeds, damage,
+generality; for `reference.py`."""
 
 import json
 from pathlib import Path
@@ -194,3 +194,41 @@ def _cell(row: dict[str, Any] | None) -> str:
     if row is None or row["median"] is None:
         return "–"
     return f"{100 * row['median']:.1f} [{100 * row['low']:.0f}, {100 * row['high']:.0f}]"
+
+
+def generality() -> list[str]:
+    """The parts of the page on whether the findings hold elsewhere."""
+    body = _read("generality")
+    done = [row for row in body["rows"] if "change" in row]
+    missing = [row["name"] for row in body["rows"] if "change" not in row]
+    lines = [f"| {row['name']} | {row['fvu']:.2f} | {row['gate_auroc']['value']:.3f} | "
+             + " | ".join(f"{_d(row[which])} | {_shares(row[which])}"
+                          for which in ("baseline", "reference", "gated")) + " |" for row in done]
+    held = [f"| {name} | {len(found['holds'])} of {len(found['holds']) + len(found['fails'])} | "
+            f"{', '.join(found['fails']) or '–'} |" for name, found in body["findings"].items()]
+    counts = done[0]["n"]
+    return [
+        "The whole experiment again on other SAEs, layers and bodies, on dinghy's prompts thinned: "
+        f"{counts['unsafe']} unsafe, {counts['safe']} safe and {counts['capability']} capability "
+        f"test prompts a case, one seed, {body['date'][:10]}. Where nothing else is said: a TopK "
+        "SAE of 8 x d_model at layer 2 of dinghy. The bodies were trained on dinghy's corpus and "
+        "are not shipped.",
+        "D in points with its 95 % interval; then unsafe refusal / over-refusal / capability in "
+        "percent.",
+        "\n".join(["| | FVU | gate AUROC | D alone | | D, reference clamp | | D, gated | |",
+                   "|---|---|---|---|---|---|---|---|---|", *lines]),
+        "Which findings hold, beyond a paired interval:",
+        "\n".join(["| | holds in | not in |", "|---|---|---|", *held]),
+        "A gate's AUROC here is on prompts of the kinds that it was fitted on.",
+        f"Not run so far: {', '.join(missing)}." if missing else "All cases were run.",
+        "Again: `make generality`."]
+
+
+def _d(condition: dict[str, Any]) -> str:
+    d = condition["discrimination"]
+    return f"{d['points']:.0f} [{d['low']:.0f}, {d['high']:.0f}]"
+
+
+def _shares(condition: dict[str, Any]) -> str:
+    return " / ".join(f"{100 * condition[rate]['hits'] / condition[rate]['n']:.0f}" for rate in (
+        "unsafe_refusal", "over_refusal", "capability"))

@@ -3,7 +3,7 @@
     docs/reference/cli.md    every verb and option, from the commands of `sternpost.cli`
     docs/reference/api.md    every public name, with its signature and docstring
     docs/reference/models.md every architecture of the table, and what it does not keep
-    docs/reference/speed.md, conformance.md, damage.md, seeds.md: what benchmarks have measured
+    docs/reference/speed.md, conformance.md, damage.md, generality.md, seeds.md: what benchmarks have measured
                              (measured.py)
 
 Nothing here asks a terminal for its width or Python for its own way of printing types, so that the
@@ -56,6 +56,8 @@ def pages() -> dict[Path, str]:
             FOLDER / "speed.md": _page(["# Speed", MADE, *measured.speed()]),
             FOLDER / "conformance.md": _page(["# Conformance", MADE, *measured.conformance()]),
             FOLDER / "damage.md": _page(["# What a clamp breaks", MADE, *measured.damage()]),
+            FOLDER / "generality.md": _page(["# Does it hold elsewhere?", MADE,
+                                             *measured.generality()]),
             FOLDER / "seeds.md": _page(["# Seeds", MADE, *measured.seeds()])}
 
 
