@@ -3,8 +3,8 @@
     docs/reference/cli.md    every verb and option, from the commands of `sternpost.cli`
     docs/reference/api.md    every public name, with its signature and docstring
     docs/reference/models.md every architecture of the table, and what it does not keep
-    docs/reference/speed.md, conformance.md, damage.md, generality.md, seeds.md: what benchmarks have measured
-                             (measured.py)
+    docs/reference/speed.md, conformance.md, damage.md, generality.md, seeds.md: what benchmarks
+                             have measured (measured.py)
 
 Nothing here asks a terminal for its width or Python for its own way of printing types, so that the
 pages are the same everywhere. `tests/test_docs.py` fails while they are stale.
