@@ -43,6 +43,22 @@ def test_every_method_ranks_features(found: Any) -> None:
     assert len(found.to_pandas()) == sum(map(len, methods.values()))
 
 
+def test_the_grid_ranks_what_was_tried_on_all_prompts(found: Any) -> None:
+    grid, dropped = found.found["methods"]["causal_grid"], found.found["first_pass"]
+    assert len(grid) == 24
+    (n,) = {entry["unsafe_refusal"]["n"] for entry in grid}
+    assert all(entry["unsafe_refusal"]["n"] < n for entry in dropped)
+    listed = [entry["feature"] for entry in (*grid, *dropped)]
+    assert len(listed) == len(set(listed))
+    lines = read_jsonl(found.path / "search.jsonl")
+    for entry in grid:
+        mine = [line for line in lines if line["condition"] == "clamp"
+                and line["feature"] == entry["feature"] and line["kind"] == "unsafe"
+                and line["harm_kind"] != "offensive"]
+        assert entry["unsafe_refusal"]["hits"] == sum(line["hit"] for line in mine)
+        assert len(mine) == n
+
+
 def test_sets_controls_and_harm_stand_beside_them(found: Any) -> None:
     body = found.found
     assert all(one["score"] >= other["score"] for one, other in

@@ -236,5 +236,6 @@ def test_a_prompt_is_one_row_of_cc_delta_whatever_the_wrappers(
     (plain, wrapped), = seen
     unsafe = [p for p, _ in pairs if p.kind == "unsafe"]
     assert plain.shape == wrapped.shape == (len(unsafe), D_SAE)
-    first = [asked._both(unsafe[0].request.text, wrap)[1] for wrap in propose.WRAPS]
-    assert torch.allclose(wrapped[0], torch.stack(first).mean(0), atol=1e-5)
+    first = asked._both([unsafe[0].request.text])
+    assert first.shape == (1, len(propose.WRAPS), 2, D_SAE)
+    assert torch.allclose(wrapped[0], first[0, :, 1].mean(0), atol=1e-5)

@@ -49,6 +49,7 @@ from sternpost.jobs.find import (
     Exemplars,
     Found,
     Search,
+    also_by_d,
     clamp_value,
     exemplars,
     grid,
@@ -136,7 +137,7 @@ def _replies(settings: FindSettings, inputs: Inputs) -> dict[str, int]:
     members = min(settings.largest, MEMBERS)
     pairs = members + members * (members - 1) // 2
     return {"baseline": search + len(inputs.splits.gate_fit),
-            "grid": tried * first + min(tried, FINALISTS) * search,
+            "grid": tried * first + min(tried, 2 * FINALISTS) * search,
             "controls": (CONTROLS + 1) * search,
             "sets": (pool + (1 + settings.beam) * wider) * search,
             "test": (1 + METHODS + 1 + 3 + 1 + pairs) * test}
@@ -156,7 +157,7 @@ def _find(bench: Bench, inputs: Inputs, settings: FindSettings, warnings: list[s
     with watch.stage("grid", f"Which of them bring {goal.name} about"):
         some = [Candidate(f, "given") for f in dict.fromkeys(settings.feature)] or [
             Candidate(f, "+".join(names)) for f, names in tried(methods).items()]
-        found = grid(bench, sae, some, search, settings)
+        found = also_by_d(bench, sae, grid(bench, sae, some, search, settings), search, settings)
         every = _ranked(found, search)
         methods["causal_grid"] = every[:found.finalists]
         controls, control_lines = _controls(bench, sae, [e["feature"] for e in every], search,

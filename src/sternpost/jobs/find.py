@@ -9,7 +9,7 @@ gate's.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -174,6 +174,26 @@ def grid(bench: Bench, sae: SAE, tried: Sequence[Candidate], search: Search,
                                           for c in ranked],
                  [*baseline, *(line for c in ranked for line in lines[c.feature])],
                  _search_warnings(finalists, lines, baseline), len(finalists))
+
+
+def also_by_d(bench: Bench, sae: SAE, found: Found, search: Search, settings: RunSettings,
+              most: int = FINALISTS) -> Found:
+    """`found`, with the best by D of those that the first pass dropped tried on all prompts too: it
+    keeps those that bring most about, and others may tell the sides apart better."""
+    dropped = sorted(found.candidates[found.finalists:],
+                     key=lambda entry: -entry["discrimination"]["points"])
+    some, rest = dropped[:most], dropped[most:]
+    if not some:
+        return found
+    trials = [clamp_trial(sae, e["feature"], e["value"], settings, "whole") for e in some]
+    lines = bench.several(trials, search.prompts, "those that tell the sides apart best")
+    entries = [_entry(Candidate(e["feature"], e["origin"]), e["value"], mine)
+               for e, mine in zip(some, lines, strict=True)]
+    again = {e["feature"] for e in some}
+    return replace(found, finalists=found.finalists + len(some),
+                   candidates=[*found.candidates[:found.finalists], *entries, *rest],
+                   lines=[*(line for line in found.lines if line["feature"] not in again),
+                          *(line for mine in lines for line in mine)])
 
 
 def _first(prompts: Sequence[LabelledPrompt]) -> list[LabelledPrompt]:
