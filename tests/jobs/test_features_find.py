@@ -47,7 +47,7 @@ def test_the_grid_ranks_what_was_tried_on_all_prompts(found: Any) -> None:
     grid, dropped = found.found["methods"]["causal_grid"], found.found["first_pass"]
     assert len(grid) == 24
     (n,) = {entry["unsafe_refusal"]["n"] for entry in grid}
-    assert all(entry["unsafe_refusal"]["n"] < n for entry in dropped)
+    assert all(entry["unsafe_refusal"]["n"] <= n for entry in dropped)
     listed = [entry["feature"] for entry in (*grid, *dropped)]
     assert len(listed) == len(set(listed))
     lines = read_jsonl(found.path / "search.jsonl")
