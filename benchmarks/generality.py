@@ -1,7 +1,8 @@
 """Does the finding hold elsewhere? The demo again with other kinds and widths of SAE, every layer
 of dinghy, and a Llama and a GRU model that learnt dinghy's corpus. Run by name alone:
 `make generality`, two and a half hours on one thread. Work lies in runs/generality and is taken
-up again.
+up again; a case whose row is in generality.json and whose run is not there keeps its row, with the
+commit and the date that it was measured at. To measure all anew, remove that file.
 
 The prompts are the demo's, every second of those tested and fewer for the gate. The demo is the
 case `topk, 8x, layer 2`; each other case differs from it in what its name says. SAEs that are no
@@ -62,16 +63,31 @@ FINDINGS: dict[str, tuple[tuple[str, str, str], ...]] = {
 def measure() -> None:
     """Every case, the table, and where each finding holds."""
     torch.set_num_threads(1)
-    rows = [{"name": name, "median": None, "why": "not run yet"} for name in CASES]
+    known = recorded()
+    rows = [known.get(name, {"name": name, "median": None, "why": "not run yet"})
+            for name in CASES]
     for at, name in enumerate(CASES):
+        if name in known and not (folder_of(name) / "results.json").is_file():
+            continue
         print(f"{name} ...", flush=True)
-        rows[at] = row_of(name)
+        stamp = _where()
+        rows[at] = {**row_of(name), "commit": stamp["commit"], "date": stamp["date"]}
         keep(rows)
     for row in rows:
         print(line_of(row))
     for name, found in where(rows).items():
         print(f"{name}: " + "; ".join(f"{says} {', '.join(found[says]) or 'nowhere'}"
                                       for says in ("holds", "fails", "unknown")))
+
+
+def recorded() -> dict[str, Any]:
+    """The rows with figures that generality.json has, each with its commit and date."""
+    file = RESULTS / "generality.json"
+    if not file.is_file():
+        return {}
+    was = read_json(file)
+    return {row["name"]: {"commit": was["commit"], "date": was["date"], **row}
+            for row in was["rows"] if "findings" in row}
 
 
 def keep(rows: Sequence[Mapping[str, Any]]) -> None:
@@ -96,10 +112,15 @@ def row_of(name: str) -> dict[str, Any]:
 
 def done(name: str) -> RunResult:
     """The case's run; read where it is there."""
-    out = FOLDER / name.replace(", ", "-").replace(" ", "-")
+    out = folder_of(name)
     if (out / "results.json").is_file():
         return RunResult.read(out)
     return sternpost.run(**prompts(), **told(name), out=str(out), resume=True)
+
+
+def folder_of(name: str) -> Path:
+    """Where the case's run lies."""
+    return FOLDER / name.replace(", ", "-").replace(" ", "-")
 
 
 def told(name: str) -> dict[str, Any]:
