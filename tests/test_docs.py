@@ -16,6 +16,7 @@ import torch
 import sternpost
 from sternpost import errors
 from sternpost.cli import VERBS
+from sternpost.prompts import families, wrapper
 from sternpost.sae import SAE, save_sae
 
 ROOT = Path(__file__).parent.parent
@@ -156,6 +157,24 @@ def test_steering_from_python_runs_as_written(tiny_models: dict[str, str], tmp_p
     assert space["proof"].fired is True
     assert space["proof"].after == (8.0,)
     assert "layers.1" in capsys.readouterr().out
+
+
+def test_the_page_on_attacks_runs_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                             capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    for kind in ("unsafe", "safe"):
+        rows = [json.dumps({"prompt": f"{kind} {n} of {kind} {n}"}) for n in range(120)]
+        Path(f"{kind}.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    page, space = ROOT / "docs" / "howto" / "attacks.md", dict[str, Any]()
+    for block in python_blocks(page):
+        exec(block, space)
+    assert {row.family for row in space["test"]} == set(space["unseen"])
+    assert not {row.family for row in space["fit"]} & set(space["unseen"])
+    assert not {row.cluster for row in space["test"]} & {row.cluster for row in space["fit"]}
+    assert {row.kind for row in space["test"]} == {"unsafe", "safe"}
+    assert "build_up:" in capsys.readouterr().out
+    told = re.findall(r"^\| `(\w+)` .*\| (yes|no) \|$", words_of(page), re.M)
+    assert dict(told) == {name: "yes" if wrapper(name).verbatim else "no" for name in families()}
 
 
 def test_the_readmes_show_the_same_example() -> None:

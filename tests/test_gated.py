@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from sternpost import Clamp, Plan, Positions, steer
-from sternpost.errors import EditError, PositionsError
+from sternpost.errors import EditError, PolicyError, PositionsError
 from sternpost.gates import ResidualGate
+from sternpost.policy import Doses, linear, step, until
 from sternpost.types import Hookpoint
 from subjects import LAYER, MODELS, VOCAB, close, longrope, make_sae, stream
 
@@ -46,7 +47,8 @@ def gate(model: Any, layer: int = LAYER, opens: int | None = None) -> ResidualGa
 
 
 def plan(gate: Any, **changes: Any) -> Plan:
-    return Plan(SAE_, EDITS, **{"mode": "threshold", "gate": gate, "tail": TAIL, **changes})
+    return Plan(SAE_, **{"edits": EDITS, "mode": "threshold", "gate": gate, "tail": TAIL,
+                         **changes})
 
 
 def generate(model: Any, what: Plan, ids: Tensor = PROMPTS, **options: Any) -> tuple[Any, Any]:
@@ -179,3 +181,51 @@ def test_a_plan_is_asked_once_whether_it_fits(model: Any) -> None:
 def test_the_packs_hash_stands_in_the_proof(model: Any) -> None:
     _, proofs = generate(model, plan(gate(model, opens=2), pack="ab" * 32))
     assert {p.pack for p in proofs} == {"ab" * 32}
+
+
+# ---- doses ---------------------------------------------------------------------------------------
+
+
+def test_a_policy_of_steps_is_the_gate(model: Any) -> None:
+    probe = gate(model, opens=2)
+    with_gate, want = generate(model, plan(probe))
+    policy = Doses((step(probe.threshold),) * len(EDITS))
+    with_doses, got = generate(model, plan(replace(probe, threshold=1.0), policy=policy))
+    for a, b in zip(with_gate.logits, with_doses.logits, strict=True):
+        assert torch.equal(a, b)
+    assert [p.fired for p in got] == [p.fired for p in want]
+
+
+def test_each_row_gets_its_own_dose_and_a_dose_of_0_its_very_bits(model: Any) -> None:
+    probe = gate(model)
+    _, h = stream(model, PROMPTS)
+    risks = probe.risk(h[:, T_INST])
+    order = risks.argsort()
+    low, high = risks[order[1]], risks[order[-1]]
+    policy = Doses((linear(float(low), float(high)), until(float(low), -1.0)))
+    dosed, proofs = generate(model, plan(probe, policy=policy))
+    empty, _ = generate(model, Plan(SAE_, (), positions="tail+response", tail=TAIL))
+    doses = policy.doses(risks[:, None], ())
+    for row, proof in enumerate(proofs):
+        dose = doses[row]
+        assert proof.fired == bool(dose.any())
+        for slot, edit in enumerate(EDITS):
+            if proof.fired:
+                # what one token reads and is given; means over tokens are linear in the dose
+                target = torch.lerp(torch.tensor(proof.before[slot]), torch.tensor(edit.value),
+                                    dose[slot])
+                assert proof.after[slot] == pytest.approx(float(target), abs=1e-4)
+        if not proof.fired:
+            for a, b in zip(dosed.logits, empty.logits, strict=True):
+                assert torch.equal(a[row], b[row])
+    assert {p.fired for p in proofs} == {True}  # the lowest two are turned round, the others raised
+
+
+def test_a_policy_without_a_gate_or_with_another_number_of_doses_is_refused(model: Any) -> None:
+    policy = Doses((step(.5),))
+    with pytest.raises(EditError, match="no gate"):
+        plan(None, policy=policy)
+    with pytest.raises(PolicyError, match="1 for 2 edits"):
+        generate(model, plan(gate(model), policy=policy))
+    with pytest.raises(PolicyError, match="as many"):
+        generate(model, plan(gate(model), edits=((Clamp(1, 1.0),), ()) * 2, policy=policy))

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from sternpost.jobs.load import load_model as load_model
     from sternpost.engines.steer import steer as steer
     from sternpost.errors import SternpostError as SternpostError
+    from sternpost.jobs.calibrate import calibrate as calibrate
     from sternpost.jobs.chat import chat as chat
     from sternpost.jobs.doctor import doctor as doctor
     from sternpost.jobs.atlas import features_atlas as features_atlas
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
     from sternpost.jobs.trace import features_trace as features_trace
     from sternpost.jobs.harvest import harvest as harvest
     from sternpost.jobs.load import load_sae as load_sae
+    from sternpost.jobs.pack import Pack as Pack
     from sternpost.jobs.pack import load_pack as load_pack
+    from sternpost.jobs.pack import pack_path as pack_path
+    from sternpost.jobs.pack_confirm import pack_confirm as pack_confirm
     from sternpost.jobs.plan import plan as plan
     from sternpost.jobs.sae_list import sae_list as sae_list
     from sternpost.jobs.train import train as train
@@ -45,21 +49,24 @@ __version__ = "0.1.0"
 _HOME = {
     "Ablate": "types", "Add": "types", "Ceiling": "types", "Clamp": "types",
     "FakeEngine": "engines.fake", "Floor": "types", "Hookpoint": "types",
-    "MahalanobisCap": "types", "NormCap": "types", "Plan": "types",
-    "Positions": "types", "Scale": "types", "SternpostError": "errors", "chat": "jobs.chat",
+    "MahalanobisCap": "types", "NormCap": "types", "Pack": "jobs.pack", "Plan": "types",
+    "Positions": "types", "Scale": "types", "SternpostError": "errors",
+    "calibrate": "jobs.calibrate", "chat": "jobs.chat",
     "demo": "pipeline", "doctor": "jobs.doctor", "features_atlas": "jobs.atlas",
     "features_describe": "jobs.describe", "features_find": "jobs.features_find",
     "features_search": "jobs.search", "features_trace": "jobs.trace", "harvest": "jobs.harvest",
     "load_model": "jobs.load", "load_pack": "jobs.pack", "load_sae": "jobs.load",
-    "plan": "jobs.plan", "run": "pipeline", "sae_list": "jobs.sae_list", "steer": "engines.steer",
+    "pack_confirm": "jobs.pack_confirm", "pack_path": "jobs.pack", "plan": "jobs.plan",
+    "run": "pipeline", "sae_list": "jobs.sae_list", "steer": "engines.steer",
     "train": "jobs.train",
 }
 
 __all__ = ["Ablate", "Add", "Ceiling", "Clamp", "FakeEngine", "Floor", "Hookpoint",
-           "MahalanobisCap", "NormCap", "Plan", "Positions", "Scale", "SternpostError", "chat",
-           "demo", "doctor", "features_atlas", "features_describe", "features_find",
-           "features_search", "features_trace", "harvest", "load_model", "load_pack", "load_sae",
-           "plan", "run", "sae_list", "steer", "train"]
+           "MahalanobisCap", "NormCap", "Pack", "Plan", "Positions", "Scale", "SternpostError",
+           "calibrate", "chat", "demo", "doctor", "features_atlas", "features_describe",
+           "features_find", "features_search", "features_trace", "harvest", "load_model",
+           "load_pack", "load_sae", "pack_confirm", "pack_path", "plan", "run", "sae_list", "steer",
+           "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -3,6 +3,7 @@
     SternpostError
     ├── InputError (ValueError)      an argument, setting or recipe key is wrong
     │   ├── EditError                an edit or a plan cannot be applied as asked
+    │   ├── PolicyError              a response, a level or a rule that means nothing
     │   ├── PositionsError           a position name that this call cannot resolve
     │   └── PromptFileError          a prompt file is missing, unreadable or lacks a column
     ├── LeakageError                 something would be evaluated on what it was fitted on
@@ -34,6 +35,10 @@ class InputError(SternpostError, ValueError):
 
 class EditError(InputError):
     """An edit or a plan cannot be applied as asked."""
+
+
+class PolicyError(InputError):
+    """A response, a level or a rule that means nothing, or does not fit its gate."""
 
 
 class PositionsError(InputError):

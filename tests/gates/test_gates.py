@@ -1,36 +1,13 @@
-"""Gates against their formulas, on data whose right answer is known."""
-
-from typing import Any
+"""Probes against their formulas, on data whose right answer is known."""
 
 import numpy as np
 import pytest
 import torch
 
 from sternpost.errors import GateError
-from sternpost.gates import fit_residual, fit_sparse, from_tensors, to_tensors
-from sternpost.sae import SAE
+from sternpost.gates import fit_residual, fit_sparse
 from sternpost.types import Hookpoint
-
-D = 12
-
-
-def rows(n: int, seed: int, apart: float = 2.0) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
-    """Residuals whose first coordinate tells harm; two rows a cluster."""
-    generator = torch.Generator().manual_seed(seed)
-    h = torch.randn(n, D, generator=generator) * torch.linspace(0.1, 10, D)
-    y = np.arange(n) % 4 < 2
-    h[:, 0] += torch.tensor(apart * 0.1 * y)
-    return h, y, np.array([f"c{at // 2}" for at in range(n)])
-
-
-def planted() -> SAE:
-    """A feature for the sum of the first coordinate, others random; centred data, b_dec."""
-    torch.manual_seed(3)
-    W = torch.randn(20, D) / 10
-    W[4] = 0
-    W[4, 0] = 10.0
-    return SAE(W, W.clone(), torch.zeros(20), torch.randn(D) / 100, Hookpoint(2), k=4,
-               threshold=torch.full((20,), 0.1), centred=False)
+from streams import D, planted, rows
 
 
 def test_a_residual_gate_finds_the_coordinate_that_tells_harm() -> None:
@@ -77,27 +54,11 @@ def test_a_sparse_gate_folds_what_the_sae_takes_off(centred: bool, subtract: boo
     assert torch.allclose(gate.acts(h), torch.where(pre > 0.1, pre, 0.0), atol=1e-4)
 
 
-def test_gates_come_back_from_tensors() -> None:
-    sae = planted()
-    h, _, _ = rows(50, 9)
-    for gate in (fit_residual(*rows(300, 0), Hookpoint(1)), fit_sparse(*rows(300, 0), sae)):
-        body, tensors = to_tensors(gate)
-        again = from_tensors(body, tensors)
-        assert torch.equal(again.risk(h), gate.risk(h))
-        assert (again.kind, again.hookpoint, again.threshold) == (
-            gate.kind, gate.hookpoint, gate.threshold)
+def test_an_sae_that_scales_tokens_is_refused() -> None:
+    from dataclasses import replace
 
-
-@pytest.mark.parametrize("change", [{"kind": "oracle"}, {"drop": "w"}, {"nan": "w"}])
-def test_a_broken_gate_is_refused(change: dict[str, Any]) -> None:
-    body, tensors = to_tensors(fit_residual(*rows(300, 0), Hookpoint(1)))
-    body = {**body, **{k: v for k, v in change.items() if k == "kind"}}
-    if name := change.get("drop"):
-        del tensors[name]
-    if name := change.get("nan"):
-        tensors[name] = tensors[name] * float("nan")
-    with pytest.raises(GateError):
-        from_tensors(body, tensors)
+    with pytest.raises(GateError, match="scales each token"):
+        fit_sparse(*rows(100, 0), replace(planted(), per_token="layer_norm"))
 
 
 def test_too_few_clusters_are_refused_with_the_counts() -> None:

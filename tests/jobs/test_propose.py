@@ -24,6 +24,7 @@ from sternpost.jobs.goal import Sought
 from sternpost.jobs.progress import Watch
 from sternpost.jobs.propose import Proposals
 from sternpost.judges.phrases import PhraseJudge
+from sternpost.prompts import families, led_in, wrapper
 from sternpost.sae import SAE, FeatureStats
 from sternpost.store import RunFolder
 from sternpost.types import (
@@ -236,6 +237,27 @@ def test_a_prompt_is_one_row_of_cc_delta_whatever_the_wrappers(
     (plain, wrapped), = seen
     unsafe = [p for p, _ in pairs if p.kind == "unsafe"]
     assert plain.shape == wrapped.shape == (len(unsafe), D_SAE)
-    first = asked._both([unsafe[0].request.text])
-    assert first.shape == (1, len(propose.WRAPS), 2, D_SAE)
-    assert torch.allclose(wrapped[0], first[0, :, 1].mean(0), atol=1e-5)
+    both = asked._both(unsafe)
+    assert both.shape == (len(unsafe), propose.WRAPS, 2, D_SAE)
+    assert torch.allclose(wrapped, both[:, :, 1].mean(1), atol=1e-5)
+    assert not torch.allclose(both[:, 0], both[:, 1], atol=1e-3)
+
+
+def test_cc_delta_reads_plain_requests_alone(engine: TransformersEngine, sae: SAE, pairs: Any,
+                                             monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request that stands in an attack already is no plain side of a pair."""
+    seen: list[Any] = []
+    monkeypatch.setattr(propose, "led_in", lambda prompts, *rest, **more: (
+        seen.extend(prompts), led_in(prompts, *rest, **more))[1])
+    mixed = [(replace(p, family="story") if at % 4 == 0 else p, c)
+             for at, (p, c) in enumerate([*pairs, *pairs])]
+    mixed = [(replace(p, cluster=str(at)), c) for at, (p, c) in enumerate(mixed)]
+    Proposals(engine, sae, mixed, [p.kind == "unsafe" for p, _ in mixed]).cc_delta()
+    assert seen == [p for p, _ in mixed if p.kind == "unsafe" and p.family is None]
+    assert len(seen) == 20
+
+
+def test_cc_delta_wraps_in_families_that_keep_the_words() -> None:
+    assert set(propose.WRAPPERS) <= set(families())
+    for language in ("en", "zh"):
+        assert all(wrapper(name, language).verbatim for name in propose.WRAPPERS)

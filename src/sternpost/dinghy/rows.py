@@ -54,6 +54,8 @@ class Row:
         row = {**asked, "category": self.category, "harm_kind": self.harm_kind,
                "language": self.language, "task": self.task, "source": self.source,
                "cluster": self.cluster, **self.labels}
+        if self.harmful:
+            row["harmful"] = ",".join(map(str, self.harmful))
         return {**row, "split": split} if split else row
 
 

@@ -21,28 +21,42 @@ from sternpost.dinghy.requests import (
 from sternpost.dinghy.rows import Row
 from sternpost.dinghy.tasks import TASKS
 from sternpost.dinghy.vocabulary import draw, vocabulary
+from sternpost.errors import InputError
 from sternpost.files import sha256_text
+from sternpost.prompts import key
+
+FRUITLESS = 20_000
+"""Draws in a row that give no new row, after which there are taken to be no more."""
+Keep = Callable[[Row], bool]
 
 
 def several(make: Callable[[Random, str], Row], n: int, seed: str,
-            taken: Collection[str] = ()) -> list[Row]:
-    """`n` different rows of `make(rng, language)`, a tenth of them Chinese, of no cluster that is
-    `taken`."""
+            keep: Keep = lambda row: True) -> list[Row]:
+    """`n` different rows of `make(rng, language)`, a tenth of them Chinese, of those that are to be
+    kept. Raises InputError where there are fewer."""
     rng = Random(seed)
     rows: dict[str, Row] = {}
+    fruitless = 0
     while len(rows) < n:
         row = make(rng, "zh" if rng.random() < CHINESE else "en")
-        if row.cluster not in taken:
-            rows.setdefault(row.text, row)
+        fruitless += 1
+        if row.text not in rows and keep(row):
+            rows[row.text] = row
+            fruitless = 0
+        if fruitless >= FRUITLESS:
+            raise InputError(f"Only {len(rows)} different rows were found where {n} are wanted "
+                             f"({seed}): {FRUITLESS:,} draws in a row gave nothing new. Ask for "
+                             f"at most {len(rows)}.")
     return list(rows.values())
 
 
-def capability(n: int) -> list[Row]:
-    """`n` tasks of each family, held out where that can be."""
+def capability(n: int, seed: int | None = None, keep: Keep = lambda row: True) -> list[Row]:
+    """`n` tasks of each family, held out where that can be; other ones for every seed."""
     rows = []
     for name in TASKS:
+        words = f"capability {name}" if seed is None else f"capability {name} {seed}"
         rows += several(lambda rng, language, name=name: _task(  # type: ignore[misc]
-            rng, language, name, held_out=True), n, f"capability {name}")
+            rng, language, name, held_out=True), n, words, keep)
     return rows
 
 
@@ -74,7 +88,7 @@ BASE = {"unsafe, plain, trained topics": ("unsafe", TEST, 300, "plain"),
 
 def base_prompts() -> dict[str, list[Row]]:
     """What the model card's figures are counted on, by figure."""
-    rows = {name: several(_maker(sort, view), n, seed)
+    rows = {name: several(maker(sort, view), n, seed)
             for name, (sort, view, n, seed) in BASE.items()}
     return {**rows, "capability": capability(50)}
 
@@ -112,12 +126,36 @@ def demo_prompts(quick: bool = False) -> dict[str, list[dict[str, Any]]]:
     tested = {row.cluster for row in tasks}
     for split, sizes in SIZES.items():
         for sort, n in sizes.items():
-            make = _maker(sort, VIEWS[split])
-            for row in several(make, round(n * share), f"demo {split} {sort}", tested):
+            make = maker(sort, VIEWS[split])
+            for row in several(make, round(n * share), f"demo {split} {sort}",
+                               lambda row: row.cluster not in tested):
                 out[row.kind].append(row.prompt(split))
     out["capability"] = [row.prompt() for row in tasks]
     out["corpus"] = [{"messages": row.messages} for row in training_rows(
         round(CORPUS * share), seed=1)]
+    return out
+
+
+CONFIRM = 4 / 3
+"""Prompts of each sort that a pack is confirmed on, for one of the demo's test split."""
+CONFIRM_TASKS = 30
+"""Of each family."""
+
+
+def confirm_prompts(seed: int, taken: Collection[str] = ()) -> dict[str, list[dict[str, Any]]]:
+    """Fresh prompts of the test view in the demo's mix, by kind; other ones for every seed.
+
+    `taken`: sha256 of texts and of clusters, and keys of normalised texts, that none of them has.
+    """
+    def keep(row: Row) -> bool:
+        return not {sha256_text(row.text), sha256_text(row.cluster), key(row.text)} & known
+
+    known = set(taken)
+    out: dict[str, list[dict[str, Any]]] = {"unsafe": [], "safe": []}
+    for sort, n in SIZES["test"].items():
+        for row in several(maker(sort, TEST), round(n * CONFIRM), f"confirm {seed} {sort}", keep):
+            out[row.kind].append(row.prompt())
+    out["capability"] = [row.prompt() for row in capability(CONFIRM_TASKS, seed, keep)]
     return out
 
 
@@ -129,7 +167,7 @@ def training_prompts() -> list[str]:
     return sorted({sha256_text(row.text) for row in rows})
 
 
-def _maker(sort: str, view: View) -> Callable[[Random, str], Row]:
+def maker(sort: str, view: View) -> Callable[[Random, str], Row]:
     """Makes rows of a sort, in either language, from what the view sees."""
     requests = {language: Requests(vocabulary(language), view) for language in ("en", "zh")}
     others: dict[str, Callable[[Random, str], Row]] = {

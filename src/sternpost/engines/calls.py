@@ -21,9 +21,10 @@ from sternpost.activations import (
 from sternpost.engines.architectures import check_kept
 from sternpost.engines.asked import Asked
 from sternpost.engines.bound import bind, carried, given_to
-from sternpost.engines.proofs import Orders, Piece, proofs
+from sternpost.engines.proofs import Opened, Orders, Piece, proofs
 from sternpost.errors import EditError, PositionsError
-from sternpost.types import Gate, Positions, Proof
+from sternpost.policy import opened
+from sternpost.types import Gate, Plan, Positions, Proof
 
 
 @dataclass
@@ -41,24 +42,28 @@ class Stream:
         """Lets the gate read the rows whose t_inst this forward holds. A row is decided once."""
         assert self.asked is not None
         rows, columns = self.asked.to(h.device).nonzero(as_tuple=True)
-        if self.call.risk is None:
-            self.call.risk = torch.full((h.shape[0],), float("nan"), dtype=torch.float64)
+        risks = self.call.risks
+        if risks is None:
+            width = 1 + len(getattr(gate, "categories", ()))
+            risks = torch.full((h.shape[0], width), float("nan"), dtype=torch.float64)
+            self.call.risks = risks
         if len(rows):
-            fresh = self.call.risk[rows.cpu()].isnan()
-            read = gate.risk(h[rows, columns])
-            self.call.risk[rows.cpu()[fresh]] = read[fresh]
+            fresh = risks[rows.cpu(), 0].isnan()
+            seen = h[rows, columns]
+            read = gate.risk(seen)[:, None] if risks.shape[1] == 1 else gate.risks(seen)
+            risks[rows.cpu()[fresh]] = read[fresh]
 
-    def opened(self, threshold: float) -> Tensor:
-        """`edited`, of the rows on which the gate fired."""
-        risk = self.call.risk
-        if risk is None:  # nothing was read yet
-            risk = torch.full((len(self.edited),), float("nan"), dtype=torch.float64)
-        if bool((risk.isnan() & self.edited.any(1).cpu()).any()):
+    def doses(self, plan: Plan, n_edits: int) -> Tensor:
+        """[row, edit]: how much of each edit the gate's risks ask for."""
+        risks = self.call.risks
+        if risks is None:  # nothing was read yet
+            risks = torch.full((len(self.edited), 1), float("nan"), dtype=torch.float64)
+        if bool((risks[:, 0].isnan() & self.edited.any(1).cpu()).any()):
             raise PositionsError("The gate reads t_inst, which no forward of this call has shown "
                                  "before what is written. Give the whole prompt: "
                                  "model.generate(...), or one forward and a gate at the written "
                                  "block or below.")
-        return self.edited & (risk > threshold).to(self.edited.device)[:, None]
+        return opened(plan, risks, n_edits).nan_to_num(0.0).to(self.edited.device)
 
     def record(self, edited: Tensor, before: Tensor | None, after: Tensor | None) -> None:
         """Notes what was read and written."""
@@ -88,16 +93,19 @@ class Call:
     response: Tensor | None = None
     """[row, column] response ids seen so far, where reasoning has to be told apart."""
     t_inst: Tensor | None = None
-    risk: Tensor | None = None
-    """[row], NaN before a row's t_inst was read; None without a gate."""
+    risks: Tensor | None = None
+    """[row, column], NaN before a row's t_inst was read; None without a gate."""
+    doses: Tensor | None = None
+    """[row, edit] of the last forward; None without a gate."""
     lengths: Tensor | None = None
     """[row of a forward]: length of the prompt in real tokens."""
     pieces: list[Piece] = field(default_factory=list)
 
     def proofs(self) -> list[Proof]:
         """One record a row of what this call's forwards wrote."""
-        risks = None if self.risk is None else self.risk.tolist()
-        return proofs(self.orders, self.pieces, self.n_rows, risks)
+        read = None if self.risks is None or self.doses is None else Opened(
+            self.risks[:, 0].tolist(), self.doses.ne(0).any(1).tolist())
+        return proofs(self.orders, self.pieces, self.n_rows, read)
 
     @classmethod
     def of_generate(cls, asked: Asked, orders: Orders) -> "Call":

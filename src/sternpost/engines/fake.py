@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from sternpost.errors import EditError
+from sternpost.policy import opened
 from sternpost.sae import SAE
 from sternpost.steering import Table, compile_plan, rows_of, write
 from sternpost.types import (
@@ -118,11 +119,13 @@ class FakeEngine:
 
 def _steered(h: Tensor, plan: Plan, table: Table, row: int) -> tuple[Tensor, Proof]:
     risk = None if plan.gate is None else float(plan.gate.risk(h.sum(0)[None])[0])
-    fired = None if plan.gate is None or risk is None else risk > plan.gate.threshold
-    edited = torch.full((len(h),), fired is not False)
-    done = write(h, edited[:, None] & table.rows[row:row + 1], edited, table, plan.sae,
-                 plan.how)
     slots = list(table.lists[row])
+    on, fired = table.rows[row:row + 1].float(), None
+    if plan.gate is not None:
+        on[0, slots] = opened(plan, torch.tensor([[risk]], dtype=torch.float64), len(slots))[0]
+        fired = bool(on.any())
+    edited = torch.full((len(h),), fired is not False)
+    done = write(h, edited[:, None] * on, edited, table, plan.sae, plan.how)
     before, after = (tuple(part[:, slots].mean(0).tolist()) for part in (done.before, done.after))
     return done.h, Proof(plan.sae.hookpoint, tuple(edited.nonzero().flatten().tolist()),
                          tuple(table.features[slot] for slot in slots), before, after, risk, fired,

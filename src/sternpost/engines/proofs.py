@@ -41,8 +41,15 @@ class Piece:
     after: Tensor | None
 
 
+class Opened(NamedTuple):
+    """What the gate said of each row."""
+
+    risk: Sequence[float]
+    fired: Sequence[bool]
+
+
 def proofs(orders: Orders, pieces: Sequence[Piece], n_rows: int,
-           risks: Sequence[float] | None = None) -> list[Proof]:
+           gate: Opened | None = None) -> list[Proof]:
     """One record a row. Of beams and of several sequences a row the first stands for all."""
     if not pieces:
         return []
@@ -56,8 +63,8 @@ def proofs(orders: Orders, pieces: Sequence[Piece], n_rows: int,
         slots = orders.table.lists[0 if orders.n_lists is None else row]
         written = bool(slots) or orders.plan.error == "drop"
         where = index[row * each][edited[row * each]].tolist() if written else ()
-        risk = None if risks is None else risks[row * each]
-        fired = None if risk is None else risk > orders.plan.gate.threshold
+        risk = None if gate is None else gate.risk[row * each]
+        fired = None if gate is None else gate.fired[row * each]
         out.append(Proof(
             hookpoint=orders.plan.sae.hookpoint, positions=tuple(where),
             features=tuple(orders.table.features[slot] for slot in slots),

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from sternpost.activations import needs_template, tells_thinking
@@ -21,7 +22,7 @@ from sternpost.engines.prefill import check_reads_above, prefilled
 from sternpost.engines.proofs import Orders
 from sternpost.engines.shadow import shadow
 from sternpost.engines.templates import Template
-from sternpost.errors import EditError, HookpointError, PositionsError
+from sternpost.errors import EditError, HookpointError, PolicyError, PositionsError
 from sternpost.sae import SAE
 from sternpost.steering import Change, Table, change, compile_plan, moved
 from sternpost.types import Gate, Plan, Positions, Proof
@@ -53,6 +54,9 @@ class Steering:
         self.place = find_place(model, self.sae.hookpoint)
         self._check_place()
         self.table: Table = compile_plan(plan)
+        if plan.policy is not None and len(set(map(len, self.table.lists))) > 1:
+            raise PolicyError("A policy gives a dose for each edit of a row, so every row's list "
+                              "has as many edits. Fill the shorter lists up.")
         self.n_lists = self.table.rows.shape[0] if _per_row(plan) else None
         self.tokenizer = tokenizer if tokenizer is not None else tokenizer_of(model)
         self.template = self._template()
@@ -217,18 +221,13 @@ class Steering:
     def _change(self, h: Tensor, stream: Stream) -> Change | None:
         if h.device != self.table.D.device:
             self.table, self.sae = self.table.to(h.device), self.sae.to(h.device)
-        if self.gate is not None:
-            if self.gate.hookpoint == self.sae.hookpoint:
-                stream.gate(self.gate, h)
-            stream.edited = stream.opened(self.gate.threshold)
-        edited = stream.edited.to(h.device)
+        if self.gate is not None and self.gate.hookpoint == self.sae.hookpoint:
+            stream.gate(self.gate, h)
+        edited, dose = self._dosed(stream, h)
         if not len(self.table.features) and self.plan.error == "keep":
             stream.record(edited, None, None)
             return None
-        rows = self.table.rows
-        if self.n_lists is not None:
-            rows = rows.repeat_interleave(h.shape[0] // len(rows), 0)
-        on = edited[:, :, None] & rows[:, None, :]
+        on = dose[:, None, :] * edited[:, :, None]  # bool, where no policy gives doses
         flat = h.reshape(-1, h.shape[-1])
         done = change(flat, on.reshape(len(flat), -1), edited.reshape(-1), self.table, self.sae,
                       self.plan.how)
@@ -238,6 +237,24 @@ class Steering:
         else:
             stream.record(edited, None, None)
         return done
+
+    def _dosed(self, stream: Stream, h: Tensor) -> tuple[Tensor, Tensor]:
+        """Which tokens are written [row, seq], and each row's doses [row, slot]."""
+        rows = self.table.rows
+        if self.n_lists is not None:
+            rows = rows.repeat_interleave(h.shape[0] // len(rows), 0)
+        edited = stream.edited.to(h.device)
+        if self.gate is None:
+            return edited, rows
+        policy, lists = self.plan.policy, self.table.lists
+        doses = stream.doses(self.plan, 1 if policy is None else len(lists[0])).to(h.device)
+        stream.call.doses = doses
+        edited = edited & doses.ne(0).any(1)[:, None]
+        if policy is None:
+            return edited, rows
+        slots = torch.tensor(lists, device=h.device).repeat_interleave(len(doses) // len(lists), 0)
+        return edited, torch.zeros(len(doses), rows.shape[1], device=h.device).scatter(
+            1, slots, doses)
 
     def _check_place(self) -> None:
         sae, model, where = self.sae, self.model, self.plan.where

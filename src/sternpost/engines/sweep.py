@@ -85,6 +85,7 @@ def can_share(engine: "TransformersEngine", plan: Plan, requests: Sequence[Reque
             and len(layers) in (0, engine.n_layers)
             and set(inspect.signature(engine.model.forward).parameters) >= ASKED
             and len(set(getattr(engine.model, "hf_device_map", {}).values())) <= 1
+            and plan.policy is None
             and isinstance(plan.where, Positions) and not tells_thinking(plan.where)
             and engine.marks.think_close is None
             and all(len(turns_of(request.messages)) == 1 for request in requests))

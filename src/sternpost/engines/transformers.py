@@ -144,14 +144,14 @@ class TransformersEngine:
              sampling: Sampling) -> tuple[list[list[int]], Sequence[Proof | None]]:
         ids, mask = self.padded(prompts, left=True)
         steered = nullcontext() if plan is None else Steering(self.model, plan, self.template)
-        with self._greedy(sampling.max_new_tokens), steered as run:
+        with self.greedy(sampling.max_new_tokens), steered as run:
             out = self.model.generate(input_ids=ids, attention_mask=mask)
         stop = self.stop_ids()
         replies = [_until(row, stop) for row in out[:, ids.shape[1]:].tolist()]
         return replies, [None] * len(prompts) if run is None else run.proof
 
     @contextmanager
-    def _greedy(self, max_new_tokens: int) -> Iterator[None]:
+    def greedy(self, max_new_tokens: int) -> Iterator[None]:
         """Greedy generation with the model's own eos and pad and nothing else of its
         generation_config: no penalties, no processors."""
         own = self.model.generation_config

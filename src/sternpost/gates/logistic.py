@@ -32,16 +32,13 @@ def fit_logistic(x: np.ndarray, y: np.ndarray, clusters: np.ndarray, seed: int =
                  sparse: bool = False) -> Logistic:
     """`x` [row, column], `y` bool. `sparse`: an L1 penalty. Raises GateError where there is
     nothing to tell apart."""
-    groups = len(set(clusters[y])), len(set(clusters[~y]))
-    if min(groups) < FOLDS:
-        raise GateError(f"A gate is fitted on at least {FOLDS} clusters a side; got {groups[0]} "
-                        f"unsafe and {groups[1]} safe. Give more prompts, or --no-gate.")
+    parts = folds(y, clusters, seed)
     mean, scale = x.mean(0), x.std(0)
     keep = scale > 1e-9 * max(1.0, float(scale.max()))
     if not keep.any():
         raise GateError("What the gate reads is the same for every prompt. Read another layer.")
     z = (x[:, keep] - mean[keep]) / scale[keep]
-    scores = {C: _out_of_fold(z, y, clusters, C, (seed, sparse)) for C in PENALTIES}
+    scores = {C: _out_of_fold(z, y, parts, C, (seed, sparse)) for C in PENALTIES}
     losses = {C: _loss(score, y) for C, score in scores.items()}
     C = min(PENALTIES, key=lambda C: (losses[C], C))
     slope, offset = _platt(scores[C], y)
@@ -61,16 +58,35 @@ def _regression(C: float, seed: int, sparse: bool) -> Any:
     return LogisticRegression(C=C, class_weight="balanced", max_iter=3000)
 
 
-def _out_of_fold(z: np.ndarray, y: np.ndarray, clusters: np.ndarray, C: float,
-                 how: tuple[int, bool]) -> np.ndarray:
+def _out_of_fold(z: np.ndarray, y: np.ndarray, parts: list[tuple[np.ndarray, np.ndarray]],
+                 C: float, how: tuple[int, bool]) -> np.ndarray:
+    out = np.zeros(len(y))
+    for rest, held in parts:
+        out[held] = _regression(C, *how).fit(z[rest], y[rest]).decision_function(z[held])
+    return out
+
+
+def folds(y: np.ndarray, clusters: np.ndarray,
+          seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Rows to fit on and rows to try on, of each fold; no cluster stands on both sides."""
     from sklearn.model_selection import StratifiedGroupKFold  # as above
 
-    seed, sparse = how
-    out = np.zeros(len(y))
-    folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
-    for rest, held in folds.split(z, y, clusters):
-        out[held] = _regression(C, seed, sparse).fit(z[rest], y[rest]).decision_function(z[held])
-    return out
+    groups = len(set(clusters[y])), len(set(clusters[~y]))
+    if min(groups) < FOLDS:
+        raise GateError(f"A gate is fitted on at least {FOLDS} clusters a side; got {groups[0]} "
+                        f"unsafe and {groups[1]} safe. Give more prompts, or --no-gate.")
+    parts = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
+    return list(parts.split(y, y, clusters))
+
+
+def calibrate(score: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """Platt's s and t of a score in any unit that is higher on harmful rows. Raises GateError."""
+    scale = float(score.std())
+    slope, offset = _platt(score / scale, y) if scale > 0 else (0.0, 0.0)
+    if slope <= 0:
+        raise GateError("What this gate reads is no higher on harmful prompts than on safe ones. "
+                        "Read another layer, or fit another kind of gate.")
+    return slope / scale, offset
 
 
 def _platt(score: np.ndarray, y: np.ndarray) -> tuple[float, float]:

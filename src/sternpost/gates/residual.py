@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sternpost.gates.logistic import fit_logistic
+from sternpost.gates.scores import dot, sigmoid
 from sternpost.types import Hookpoint
 
 
@@ -24,6 +25,7 @@ class ResidualGate:
     """A fitted residual gate."""
 
     kind: ClassVar[str] = "residual"
+    categories = ()
     hookpoint: Hookpoint
     w: Float[Tensor, " d_model"]
     b: float
@@ -31,8 +33,11 @@ class ResidualGate:
 
     def risk(self, h: Float[Tensor, "row d_model"]) -> Float[Tensor, " row"]:
         """P(harm) of each row."""
-        logit = h.float() @ self.w.to(h.device) + self.b
-        return logit.double().cpu().sigmoid()
+        return sigmoid(dot(h, self.w) + self.b)
+
+    def risks(self, h: Float[Tensor, "row d_model"]) -> Float[Tensor, "row 1"]:
+        """The same as a column: no categories."""
+        return self.risk(h)[:, None]
 
 
 def fit_residual(h: Float[Tensor, "row d_model"], harmful: Bool[np.ndarray, " row"],

@@ -59,7 +59,7 @@ class Bench:
         """A judged line for each prompt, grouped by kind and sorted by length, so that batches of
         neighbouring lines of one kind can be replayed."""
         def make() -> list[Sample]:
-            return [line for kind in _KINDS for line in self._judged(
+            return [line for kind in _KINDS for line in self._asked(
                 trial, [p for p in self._ordered(prompts) if p.kind == kind])]
 
         return self.folder.once(trial.key, make)
@@ -80,7 +80,7 @@ class Bench:
             assert len(plans) == len(group)
             made = self.engine.sweep([p.request for p in ordered], plans, self.sampling, decided)
             for trial, replies in zip(group, made, strict=True):
-                mine = self._lines(trial, ordered, replies)
+                mine = self.judged(trial, ordered, replies)
                 self.folder.once(trial.key, lambda mine=mine: mine)
         return [self.folder.once(trial.key, list) for trial in trials]
 
@@ -88,14 +88,15 @@ class Bench:
         return sorted(prompts, key=lambda p: (
             _KINDS.index(p.kind), len(self.engine.render(p.request)), p.request.sha256))
 
-    def _judged(self, trial: Trial, prompts: Sequence[LabelledPrompt]) -> list[Sample]:
+    def _asked(self, trial: Trial, prompts: Sequence[LabelledPrompt]) -> list[Sample]:
         if not prompts:
             return []
-        return self._lines(trial, prompts, self.engine.generate(
+        return self.judged(trial, prompts, self.engine.generate(
             [p.request for p in prompts], trial.plan, self.sampling))
 
-    def _lines(self, trial: Trial, prompts: Sequence[LabelledPrompt],
+    def judged(self, trial: Trial, prompts: Sequence[LabelledPrompt],
                replies: Sequence[Completion]) -> list[Sample]:
+        """A judged line for each prompt, in order, from replies that are at hand."""
         return [sample(trial.condition, p, reply, verdict, self._hit(p, reply, verdict),
                        feature=trial.feature, value=trial.value)
                 for p, reply, verdict in zip(prompts, replies, self.judge(replies), strict=True)]

@@ -14,8 +14,7 @@ from torch import Tensor
 
 from sternpost.files import read_json, read_tensors, write_json, write_tensors
 from sternpost.gates import (
-    ResidualGate,
-    SparseGate,
+    FittedGate,
     fit_residual,
     fit_sparse,
     from_tensors,
@@ -38,7 +37,7 @@ BUDGET = 0.01
 class Gated:
     """A gate at work: when it opens and what is written then."""
 
-    gate: ResidualGate | SparseGate
+    gate: FittedGate
     plan: Plan
     """The clamp at `value` where the gate fires, and nothing elsewhere; a pack runs it so."""
     budget: float
@@ -71,7 +70,7 @@ def fit_gate(bench: Bench, sae: SAE, found: Found, chosen: Chosen, splits: Split
 
 
 def _fitted(bench: Bench, sae: SAE, splits: Splits, what: tuple[Search, Sequence[Completion], int],
-            ) -> tuple[ResidualGate | SparseGate, Threshold, dict[str, float]]:
+            ) -> tuple[FittedGate, Threshold, dict[str, float]]:
     """The better kind, its threshold, and how the kinds compare; kept in the run's folder."""
     folder = bench.folder.stages / "gate"
 
@@ -88,13 +87,13 @@ def _fitted(bench: Bench, sae: SAE, splits: Splits, what: tuple[Search, Sequence
 
 
 def _fit(bench: Bench, sae: SAE, splits: Splits, what: tuple[Search, Sequence[Completion], int],
-         ) -> tuple[ResidualGate | SparseGate, Threshold, dict[str, float]]:
+         ) -> tuple[FittedGate, Threshold, dict[str, float]]:
     search, replies, seed = what
     prompts = [p for p in splits.gate_fit if p.harm_kind != "offensive"]
     kept = [c for p, c in zip(splits.gate_fit, replies, strict=True) if p.harm_kind != "offensive"]
     h = _read(bench, kept, sae)
     y, clusters = _labels(prompts)
-    gates: dict[str, ResidualGate | SparseGate] = {
+    gates: dict[str, FittedGate] = {
         "residual": fit_residual(h, y, clusters, sae.hookpoint, seed)}
     if sae.per_token is None:  # else its features are no straight lines in the stream
         gates["sparse"] = fit_sparse(h, y, clusters, sae, seed)

@@ -22,7 +22,7 @@ from sternpost.jobs.find import Found
 from sternpost.jobs.gate import Gated, gate_entry
 from sternpost.jobs.inputs import Inputs
 from sternpost.jobs.load import template_sha256
-from sternpost.jobs.pack import build_pack
+from sternpost.jobs.pack_make import build_pack
 from sternpost.jobs.run_settings import RunSettings
 from sternpost.jobs.sae import Trained
 from sternpost.jobs.sweep import Chosen
@@ -131,7 +131,8 @@ def _pack(settings: RunSettings, inputs: Inputs, bench: Bench, findings: Finding
         return None
     return write_pack(bench.folder.path / "pack", build_pack(
         bench.engine, findings.trained.sae, findings.gated, {
-            "results": results, "settings": settings, "splits": inputs.splits.as_dict(),
+            "results": results, "settings": settings, "judge": bench.judge,
+            "splits": inputs.splits.as_dict(),
             "sae_sha256": results["provenance"]["hashes"]["sae"],
             "requests": {p.request.sha256: p.request for p in inputs.splits.search}},
         _golden_lines(findings)))

@@ -57,13 +57,15 @@ def baseline(bench: Bench, inputs: Inputs) -> tuple[Search, list[Completion]]:
     return Search(splits.search, own, lines), [*own, *more]
 
 
-def fitted_judge(bench: Bench, own: list[Completion]) -> Judge:
-    """The goal's judge with the limit beyond which a reply is no language of this model."""
+def fitted_judge(bench: Bench, own: Sequence[Completion], limit: float | None = None) -> Judge:
+    """The goal's judge with the limit beyond which a reply is no language of this model: the one
+    given, else one fitted to the model's own replies."""
     spoken = [c for c in own if c.reply_ids]
-    if not spoken:  # an empty reply needs no perplexity to be called what it is
+    if not spoken and limit is None:  # an empty reply needs no perplexity to be called what it is
         return bench.sought.judge()
-    values = bench.folder.once("own-nll", lambda: bench.engine.nll(spoken))
-    return bench.sought.judge(_remembered(bench.engine.nll, spoken, values), nll_limit(values))
+    values = bench.folder.once("own-nll", lambda: bench.engine.nll(spoken) if spoken else [])
+    return bench.sought.judge(_remembered(bench.engine.nll, spoken, values),
+                              nll_limit(values) if limit is None else limit)
 
 
 def _remembered(nll: Likelihood, own: Sequence[Completion],

@@ -38,7 +38,7 @@ class WordListJudge:
             raise InputError(f"nll and a finite nll_limit go together; got nll={nll!r}, "
                              f"nll_limit={nll_limit!r}. Type: WordListJudge(engine.nll, "
                              "nll_limit(engine.nll(own_replies))), or WordListJudge().")
-        self._nll, self._limit = nll, nll_limit
+        self._nll, self.nll_limit = nll, nll_limit
         self.accuracy: JudgeAccuracy = measured()
 
     def __call__(self, completions: Sequence[Completion]) -> list[Judgement]:
@@ -56,13 +56,13 @@ class WordListJudge:
         return len(text) >= PREFIX or first_sentence_ends(text)
 
     def _by_perplexity(self, completions: Sequence[Completion]) -> list[Judgement | None]:
-        if self._nll is None or self._limit is None or not completions:
+        if self._nll is None or self.nll_limit is None or not completions:
             return [None] * len(completions)
         values = [float(value) for value in self._nll(completions)]
         if len(values) != len(completions):
             raise InputError(f"nll gave {len(values)} values for {len(completions)} replies; "
                              "it must give one a reply, in order.")
-        return [_by_nll(value, self._limit) for value in values]
+        return [_by_nll(value, self.nll_limit) for value in values]
 
 
 def _by_signs(completion: Completion) -> Judgement | None:

@@ -65,6 +65,18 @@ def marks(record: Mapping[str, Any]) -> frozenset[Hashable]:
     return frozenset(found)
 
 
+def marks_of(prompt: LabelledPrompt) -> frozenset[Hashable]:
+    """The marks of a prompt. One without a cluster is its own, named by its sha256, which attacks
+    on it carry as their cluster."""
+    found = marks(near_record(prompt))
+    return found | {own_cluster(prompt.request.sha256)} if prompt.cluster is None else found
+
+
+def own_cluster(sha256: str) -> Hashable:
+    """The mark of the cluster that a prompt without one is, by its sha256."""
+    return "cluster", sha256_text(sha256)
+
+
 def groups(prompts: Sequence[LabelledPrompt]) -> list[tuple[int, ...]]:
     """The places in `prompts` that belong together, each in order, by their first place."""
     parent = list(range(len(prompts)))
@@ -77,7 +89,7 @@ def groups(prompts: Sequence[LabelledPrompt]) -> list[tuple[int, ...]]:
 
     first: dict[Hashable, int] = {}
     for i, prompt in enumerate(prompts):
-        for mark in marks(near_record(prompt)):
+        for mark in marks_of(prompt):
             a, b = root(first.setdefault(mark, i)), root(i)
             parent[max(a, b)] = min(a, b)
     together: dict[int, list[int]] = {}

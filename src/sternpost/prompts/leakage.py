@@ -5,7 +5,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from sternpost.errors import InputError, LeakageError
-from sternpost.prompts.fingerprint import marks, near_record
+from sternpost.prompts.fingerprint import marks, marks_of, own_cluster
 from sternpost.types import LabelledPrompt
 
 FITTED_ON = ("train", "search", "gate_fit", "gate_calibration")
@@ -21,7 +21,7 @@ def check_disjoint(splits: Mapping[str, Any], prompts: Sequence[LabelledPrompt])
     known = _known(splits)
     found: list[tuple[LabelledPrompt, str]] = []
     for prompt in prompts:
-        mine = {("sha256", prompt.request.sha256), *marks(near_record(prompt))}
+        mine = {("sha256", prompt.request.sha256), *marks_of(prompt)}
         if split := next((known[mark] for mark in mine if mark in known), None):
             found.append((prompt, split))
     if not found:
@@ -39,6 +39,7 @@ def _known(splits: Mapping[str, Any]) -> dict[Hashable, str]:
         for name in FITTED_ON:
             for sha256 in splits[name]:
                 known.setdefault(("sha256", sha256), name)
+                known.setdefault(own_cluster(sha256), name)
             for record in splits["near"][name] if name != "train" else _train(splits):
                 for mark in marks(record):
                     known.setdefault(mark, name)

@@ -30,7 +30,22 @@ def labelled(path: str, row: Row, column: str, kind: Kind,
         request = conversation(_messages(row.cells["messages"], place, kind))
     else:
         request = _request(row.cells, place, column, kind)
-    return LabelledPrompt(request, kind, split=split, **labels)
+    harmful = _turns(row.cells.get("harmful"), request, place)
+    return LabelledPrompt(request, kind, split=split, harmful=harmful, **labels)
+
+
+def _turns(value: Any, request: Request, place: str) -> tuple[int, ...]:
+    """User turns of a script, as a list or as text such as "2,3"."""
+    text = _text(value if not isinstance(value, list) else ",".join(map(str, value)), place,
+                 "harmful")
+    if text is None:
+        return ()
+    n = sum(m.role == "user" for m in request.messages)
+    turns = [part.strip() for part in text.split(",")]
+    if not all(part.isdigit() and int(part) < n for part in turns):
+        raise PromptFileError(f"{place}: harmful is {text!r}. It names user turns, counted from 0, "
+                              f"of which this row has {n}, e.g. 0 or \"2,3\".")
+    return tuple(map(int, turns))
 
 
 def _check(labels: Mapping[str, str | None], kind: Kind, place: str) -> None:

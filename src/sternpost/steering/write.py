@@ -2,9 +2,10 @@
 
     h' = h + sum over slots of  M * (clip(s*a + t, lo, hi) - a) * D
 
-a, the activation a slot reads, comes from the unedited h; M says which slots a token uses. With
-`error="drop"` h' is also moved onto the SAE's reconstruction: + x_hat(h) - h. A cap makes the whole
-change of a token shorter (caps.py).
+a, the activation a slot reads, comes from the unedited h; M says which slots a token uses, and with
+a dose other than 1 how much of their change (-1: the change turned round). With `error="drop"` h'
+is also moved onto the SAE's reconstruction: + x_hat(h) - h. A cap makes the whole change of a token
+shorter (caps.py).
 
 Covered: every edit, several features at once (all read h, then are written together), per token.
 Not covered: edits that depend on what another edit wrote.
@@ -23,6 +24,9 @@ from sternpost.sae.jumprelu import activate
 from sternpost.steering.caps import kept_share
 from sternpost.steering.compile import Table
 from sternpost.types import How, Mode
+
+On = Bool[Tensor, "token slot"] | Float[Tensor, "token slot"]
+"""Which slots a token uses, or their doses."""
 
 
 class Change(NamedTuple):
@@ -56,18 +60,21 @@ def read(h: Float[Tensor, "token d_model"], sae: SAE, table: Table,
     return acts.float() * table.reads
 
 
-def change(h: Float[Tensor, "token d_model"], on: Bool[Tensor, "token slot"],
+def change(h: Float[Tensor, "token d_model"], on: On,
            edited: Bool[Tensor, " token"], table: Table, sae: SAE, how: How) -> Change:
     """What the edits that are `on` make of the stream `h`, which stays as it is."""
     return changed(h, read(h, sae, table, how.mode), (on, edited), table, (sae, how))
 
 
 def changed(h: Float[Tensor, "token d_model"], before: Float[Tensor, "token slot"],
-            where: tuple[Bool[Tensor, "token slot"], Bool[Tensor, " token"]], table: Table,
+            where: tuple[On, Bool[Tensor, " token"]], table: Table,
             what: tuple[SAE, How]) -> Change:
-    """The same, of a stream whose slots were read already; `where`: edits on, tokens edited."""
+    """The same, of a stream whose slots were read already; `where`: edits on or their doses, and
+    tokens edited."""
     (on, edited), (sae, (_, error, cap)) = where, what
     target = (table.scale * before + table.shift).clamp(table.low, table.high)
+    if on.dtype != torch.bool:
+        target, on = torch.lerp(before, target, on.float()), on != 0
     more = torch.where(on, target - before, 0.0)
     if sae.per_token is not None:
         more = torch.where(table.reads, more * sae.unit(h), more)
@@ -93,7 +100,7 @@ def moved(h: Float[Tensor, "token d_model"],
     return torch.where(touched[:, None], (h.float() + by).to(h.dtype), h)
 
 
-def write(h: Float[Tensor, "token d_model"], on: Bool[Tensor, "token slot"],
+def write(h: Float[Tensor, "token d_model"], on: On,
           edited: Bool[Tensor, " token"], table: Table, sae: SAE,
           how: How) -> Written:
     """The stream after the edits that are `on`. Tokens not `edited` keep their very bits."""

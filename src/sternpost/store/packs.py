@@ -1,21 +1,25 @@
 """Packs: the shareable folder that steers a model, without its SAE.
 
     DIR/pack.json            which model, which levels, and the sha256 of every other file
-    DIR/features.safetensors encoder and decoder rows, thresholds
+    DIR/features.safetensors encoder and decoder rows, thresholds; directions that are no feature's
     DIR/gate.safetensors     the gate
     DIR/golden.jsonl         prompts, and the verdicts on their replies at each level
     DIR/levels.json          what each level costs, measured
     DIR/splits.json          what it was made from
+    DIR/evaluations.json     how it was calibrated and confirmed, where it was
     DIR/card.md              the same for people
 
 Every file is hashed in pack.json, and what pack.json says is hashed in its own `sha256`, which
 names the pack in every proof.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from sternpost.errors import OutputError, PackError, SchemaError, SternpostError
 from sternpost.files import (
@@ -28,16 +32,19 @@ from sternpost.files import (
     remove_folder,
     sha256_file,
     sha256_text,
+    write_bytes,
     write_json,
     write_jsonl,
     write_tensors,
     write_text,
 )
-from sternpost.gates import ResidualGate, SparseGate, from_tensors, to_tensors
+from sternpost.gates import FittedGate, from_tensors, to_tensors
 from sternpost.sae import SAE
 from sternpost.types import Hookpoint
 
-LEVELS = ("off", "low", "medium", "high", "max")
+FILES = ("pack.json", "features.safetensors", "gate.safetensors", "golden.jsonl", "levels.json",
+         "splits.json", "evaluations.json", "card.md")
+"""What a pack's folder may hold; others there are not its own."""
 _ROWS = ("W_enc", "W_dec", "b_enc", "b_dec", "threshold")
 
 
@@ -49,7 +56,7 @@ class PackFiles:
     """pack.json, without `files`."""
     sae: SAE
     """The rows it writes."""
-    gate: ResidualGate | SparseGate
+    gate: FittedGate
     golden: list[dict[str, Any]]
     levels: dict[str, Any]
     """levels.json"""
@@ -58,6 +65,10 @@ class PackFiles:
     sha256: str = ""
     """Its name."""
     path: Path = Path()
+    directions: Sequence[Tensor] = ()
+    """[d_model] each: what levels add that is no feature's row."""
+    evaluations: Sequence[dict[str, Any]] = ()
+    """What was measured of it, the newest last."""
 
 
 def write_pack(path: str | Path, pack: PackFiles) -> str:
@@ -68,11 +79,15 @@ def write_pack(path: str | Path, pack: PackFiles) -> str:
     make_folder(building)
     body, tensors = to_tensors(pack.gate)
     rows = {name: getattr(pack.sae, name) for name in _ROWS}
+    if pack.directions:
+        rows["directions"] = torch.stack(list(pack.directions)).float().cpu()
     write_tensors(building / "features.safetensors", rows)
     write_tensors(building / "gate.safetensors", tensors)
     write_jsonl(building / "golden.jsonl", pack.golden)
     write_json(building / "levels.json", pack.levels)
     write_json(building / "splits.json", pack.splits)
+    if pack.evaluations:
+        write_json(building / "evaluations.json", {"evaluations": list(pack.evaluations)})
     write_text(building / "card.md", pack.card)
     files = {file.name: sha256_file(file) for file in sorted(building.iterdir())}
     whole = {**pack.body, "kind": "pack", "gate": body, "features": _described(pack.sae),
@@ -121,8 +136,7 @@ def read_pack(path: str | Path) -> PackFiles:
 
 
 def _check_files(folder: Path, files: Mapping[str, str]) -> None:
-    needed = {"features.safetensors", "gate.safetensors", "golden.jsonl", "levels.json",
-              "splits.json", "card.md"}
+    needed = set(FILES) - {"pack.json", "evaluations.json"}
     if unlisted := sorted(needed - set(files)):
         raise PackError(f"{folder}/pack.json does not list {', '.join(unlisted)}. Get the pack "
                         "again.")
@@ -144,6 +158,30 @@ def _read(folder: Path, body: dict[str, Any]) -> PackFiles:
               per_token=about.get("per_token"),
               residual_norm=about["residual_norm"], name=str(folder), ids=tuple(about["ids"]))
     gate = from_tensors(body["gate"], read_tensors(folder / "gate.safetensors"))
+    records = read_json(folder / "evaluations.json")["evaluations"] \
+        if "evaluations.json" in body["files"] else ()  # one that is not listed was not checked
     return PackFiles(body, sae, gate, read_jsonl(folder / "golden.jsonl"),
                      read_json(folder / "levels.json"), read_json(folder / "splits.json"),
-                     (folder / "card.md").read_text("utf-8"), body["sha256"], folder)
+                     (folder / "card.md").read_text("utf-8"), body["sha256"], folder,
+                     tuple(rows.get("directions", ())), records)
+
+
+def pack_bytes(pack: PackFiles) -> dict[str, bytes]:
+    """Every file of a pack that was read, as it was read. Raises PackError where one is not."""
+    if read_pack(pack.path).sha256 != pack.sha256:
+        raise PackError(f"The pack at {pack.path} is another than the one that was loaded from "
+                        "there. Load it again.")
+    return {name: (pack.path / name).read_bytes() for name in (*pack.body["files"], "pack.json")}
+
+
+def copy_pack(pack: PackFiles, path: str | Path) -> Path:
+    """The pack in the folder `path`, file by file as it was read; what is not a pack's stays there.
+    Raises OutputError where something else than a pack lies there."""
+    folder, whole = Path(path), pack_bytes(pack)
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "pack.json").is_file():
+        raise OutputError(f"{folder} is not empty and holds no pack. Give another folder.")
+    for name, data in whole.items():  # pack.json comes last: until then the hashes do not fit
+        write_bytes(folder / name, data)
+    for name in set(FILES) - set(whole):
+        (folder / name).unlink(missing_ok=True)
+    return folder

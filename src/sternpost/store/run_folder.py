@@ -24,7 +24,8 @@ from sternpost.files import (
 
 OURS = ("run.json", "results.json", "samples.jsonl", "search.jsonl", "splits.json", "report.html",
         "diffmean.safetensors", "metrics.jsonl", "progress.json", "held-out.safetensors",
-        "features.json", "trace.json", "trace.html", "features.jsonl", "descriptions.json")
+        "features.json", "trace.json", "trace.html", "features.jsonl", "descriptions.json",
+        "calibration.json")
 FOLDERS = ("stages", "sae", "pack", "tensorboard", "layers.*")
 FREE = ("prompts", "descriptions", "atlas")
 """A folder that only holds these is free: they have owners of their own."""

@@ -28,7 +28,7 @@ from sternpost.types.edits import (
 )
 from sternpost.types.goal import REFUSAL, Goal
 from sternpost.types.places import Hookpoint, Positions, TemplateMarks
-from sternpost.types.protocols import Chat, Engine, Gate, Judge
+from sternpost.types.protocols import Chat, Engine, Gate, Judge, Policy, PromptClassifier
 from sternpost.types.talk import (
     SPLITS,
     Completion,
@@ -48,5 +48,6 @@ __all__ = [
     "ERROR_TERMS", "MODES", "REFUSAL", "SPLITS", "Ablate", "Add", "Cap", "Ceiling", "Chat",
     "Clamp", "Completion", "Edit", "Engine", "ErrorTerm", "Floor", "Gate", "Goal", "Hookpoint",
     "How", "Judge", "JudgeAccuracy", "Judgement", "Kind", "LabelledPrompt", "MahalanobisCap",
-    "Message", "Mode", "NormCap", "Plan", "Points", "Positions", "Proof", "Rate", "Request",
-    "Residuals", "Sampling", "Scale", "Split", "TemplateMarks", "Transcript", "Verdict"]
+    "Message", "Mode", "NormCap", "Plan", "Points", "Policy", "Positions", "PromptClassifier",
+    "Proof", "Rate", "Request", "Residuals", "Sampling", "Scale", "Split", "TemplateMarks",
+    "Transcript", "Verdict"]

@@ -130,6 +130,9 @@ class Plan:
     error: ErrorTerm = "keep"
     gate: Any = None
     """A Gate: only rows on which it fires are written. None: every row is."""
+    policy: Any = None
+    """A Policy: how much of each edit a row gets, by the gate's risks. None: all of it where the
+    gate fires, nothing elsewhere."""
     tail: tuple[int, ...] = ()
     """Token ids that the chat template puts after the last user message, where no tokenizer is at
     hand (a pack's)."""
@@ -168,6 +171,9 @@ class Plan:
         where = self.where  # an unknown name is an error here, not later
         if self.gate is not None:
             _check_gated(where, self.reads_above)
+        elif self.policy is not None:
+            raise EditError("A policy turns a gate's risks into doses, and this plan has no gate. "
+                            "Give gate=...")
 
 
 GATED = "tail+response"

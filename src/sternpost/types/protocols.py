@@ -1,7 +1,7 @@
 """What rooms meet at: an engine that replies, a judge that says what a reply is."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
 from sternpost.types.counts import JudgeAccuracy
 from sternpost.types.edits import Plan
@@ -67,17 +67,47 @@ class Engine(Protocol):
         ...
 
 
+@runtime_checkable
 class Gate(Protocol):
-    """When: reads the residual stream at t_inst, says how likely the request is harmful."""
+    """When: reads the residual stream at t_inst, says how likely the request is harmful.
 
-    kind: str
-    hookpoint: Hookpoint
-    """Where it reads; always the unedited stream."""
-    threshold: float
-    """It fires on a risk above this."""
+    A row's risk is the same to the last bit whatever rows stand beside it.
+    """
+
+    kind: ClassVar[str]
+    """What sort of gate it is, as files name it."""
+
+    @property
+    def hookpoint(self) -> Hookpoint:
+        """Where it reads; always the unedited stream."""
+        ...
+
+    @property
+    def threshold(self) -> float:
+        """It fires on a risk above this."""
+        ...
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """Hazard categories that it tells apart; empty where it knows harm alone."""
+        ...
 
     def risk(self, h: "Tensor") -> "Tensor":
         """P(harm) in [0, 1] of each row of `h` [row, d_model], float64, on the CPU."""
+        ...
+
+    def risks(self, h: "Tensor") -> "Tensor":
+        """[row, 1 + categories]: `risk` in column 0, then P(harm of the category) in their order,
+        float64, on the CPU."""
+        ...
+
+
+class Policy(Protocol):
+    """How much: a gate's risks -> a dose of each edit of a plan. It sees no prompt and no label."""
+
+    def doses(self, risks: "Tensor", categories: Sequence[str]) -> "Tensor":
+        """[row, edit]: doses (0: the row keeps its very bits; 1: the whole edit) for `risks`
+        [row, 1 + categories]: the overall one, then those of `categories`."""
         ...
 
 
@@ -106,4 +136,16 @@ class Chat(Protocol):
 
     def __call__(self, messages: Sequence[Message], max_tokens: int = 256) -> str:
         """The reply's text, at most `max_tokens` tokens. Raises EndpointError where none comes."""
+        ...
+
+
+class PromptClassifier(Protocol):
+    """Any model or service that says how likely a request is harmful, outside the model steered."""
+
+    name: str
+    """What a record calls it, such as "hf:allenai/wildguard"."""
+
+    def __call__(self, requests: Sequence[Request]) -> list[float]:
+        """P(harm) in [0, 1] of each request, in order. NaN where none could be had, which is not
+        "safe": `NaN > threshold` is false, so whoever compares asks for NaN first and counts it."""
         ...

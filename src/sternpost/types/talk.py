@@ -58,6 +58,8 @@ class LabelledPrompt:
     cluster: str | None = None
     """Rows of one cluster are split and resampled together."""
     split: Split | None = None
+    harmful: tuple[int, ...] = ()
+    """Of a script: the user turns, from 0, that ask for harm; none named: the last one."""
 
 
 @dataclass(frozen=True, slots=True)

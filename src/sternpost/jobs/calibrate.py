@@ -1,0 +1,220 @@
+"""`calibrate`: levels, operating points of known cost, and the pack that holds them.
+
+    gates       every kind fitted, looked at on sources it did not see, the best kept
+    writes      what is written where the gate fires: searched with optuna on development prompts,
+                inside the sweep engine
+    levels      of all writes and thresholds those that stay within each level's budget
+    test        baseline, every level and the other methods, once, on prompts not used so far
+
+    DIR/calibration.json    all of it; DIR/samples.jsonl: the test replies; DIR/splits.json
+    DIR/pack                the levels; DIR/sae: the SAE
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sternpost.engines.transformers import TransformersEngine
+from sternpost.errors import ModelError
+from sternpost.files import read_json, write_json, write_jsonl
+from sternpost.jobs.bench import Bench, Trial
+from sternpost.jobs.calibrate_gates import Gates, Read, fit_gates, read_t_inst
+from sternpost.jobs.calibrate_inputs import Given, given_features, read_calibration
+from sternpost.jobs.calibrate_levels import Point, both, why_alike
+from sternpost.jobs.calibrate_methods import Methods, Ours, bought, compared
+from sternpost.jobs.calibrate_search import FINALISTS, PART, Searching
+from sternpost.jobs.calibrate_settings import FREER, CalibrateSettings
+from sternpost.jobs.calibrate_writes import Open, Table, freer_space, safer_space
+from sternpost.jobs.dry_run import RunPlan, plan_of
+from sternpost.jobs.inputs import Inputs
+from sternpost.jobs.multi_turn import is_script, measure_build_ups
+from sternpost.jobs.operating import measure_levels, must_rows
+from sternpost.jobs.pack_make import Parts, build_calibrated
+from sternpost.jobs.progress import Watch
+from sternpost.jobs.sae import obtain_sae
+from sternpost.jobs.settings import settings_from, takes
+from sternpost.jobs.start import baseline, open_bench, run_folder
+from sternpost.policy import Level
+from sternpost.sae import SAE
+from sternpost.store import Sample, change, rates_of, write_pack
+
+FILE = "calibration.json"
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A finished calibration."""
+
+    path: Path
+    found: dict[str, Any] = field(repr=False)
+    """calibration.json"""
+
+    def to_pandas(self) -> Any:
+        """A row a condition on test prompts."""
+        import pandas as pd  # heavy: only for who asks
+
+        return pd.json_normalize(self.found["conditions"])
+
+    def _repr_html_(self) -> str:
+        return self.to_pandas()._repr_html_()
+
+
+@takes(CalibrateSettings)
+def calibrate(**settings: Any) -> Calibration | RunPlan:
+    """Finds levels: writes and thresholds whose cost stays within a budget; writes them as a pack.
+
+    Takes what `sternpost calibrate` takes. Raises a SternpostError for bad input.
+    """
+    return calibrated(settings_from(CalibrateSettings, settings, "calibrate"), Watch())
+
+
+def calibrated(settings: CalibrateSettings, watch: Watch) -> Calibration | RunPlan:
+    """The calibration, with somebody watching."""
+    inputs, given = read_calibration(settings)
+    if settings.dry_run:
+        return replace(plan_of(settings, inputs), replies=_replies(settings, inputs))
+    with run_folder(settings, inputs, "calibrate", FILE) as folder:
+        if not folder.finished:
+            bench, warnings = open_bench(settings, folder, watch)
+            if not isinstance(bench.engine, TransformersEngine):
+                raise ModelError("calibrate reads a transformers model.")
+            Calibrating(bench, settings, inputs, given).run(warnings)
+        return Calibration(folder.path, read_json(folder.path / FILE))
+
+
+def _replies(settings: CalibrateSettings, inputs: Inputs) -> dict[str, int]:
+    """Replies to generate, at most, by stage."""
+    search, test = len(inputs.splits.search), len(inputs.splits.test)
+    levels = len(settings.budget_of) + 1
+    return {"baseline": search + len(inputs.splits.gate_fit),
+            "writes": settings.trials * min(search, 3 * PART) + FINALISTS * search,
+            "test": (levels + len(settings.other_methods)) * test}
+
+
+class Calibrating:
+    """The work of one calibration."""
+
+    def __init__(self, bench: Bench, settings: CalibrateSettings, inputs: Inputs,
+                 given: Given) -> None:
+        self.bench, self.settings, self.inputs, self.given = bench, settings, inputs, given
+        self.budgets = settings.budget_of
+
+    def run(self, warnings: list[str]) -> None:
+        """All of it, in order."""
+        bench, settings, splits = self.bench, self.settings, self.inputs.splits
+        watch = bench.watch
+        with watch.stage("baseline", "What the model says by itself"):
+            search, own = baseline(bench, self.inputs)
+            tasks = bench.lines(Trial("search-tasks", "baseline"), self.given.tasks)
+        with watch.stage("sae", "Its residual stream as sparse features"):
+            sae = obtain_sae(bench, self.inputs, settings, own).sae
+        with watch.stage("gates", "When: gates, looked at on sources they did not see"):
+            reads = {"search": read_t_inst(bench, splits.search, sae, "search", own),
+                     "gate_fit": read_t_inst(bench, splits.gate_fit, sae, "gate_fit",
+                                             own[len(splits.search):]),
+                     "gate_calibration": read_t_inst(bench, splits.gate_calibration, sae,
+                                                     "gate_calibration"),
+                     "tasks": read_t_inst(bench, self.given.tasks, sae, "tasks")}
+            gates = fit_gates(bench, sae, reads, settings.gate_kinds, settings.seed)
+        table = table_of(reads, gates, [*search.baseline, *tasks])
+        with watch.stage("features", "What may be written"):
+            proposed = given_features(bench, settings, sae, search, own, self.given)
+        points: dict[str, Point] = {}
+        notes: dict[str, Any] = {}
+        opened = Open(bench, sae, [proposed.direction])
+        searching = Searching(bench, settings, table, gates)
+        if settings.aim != "safer":
+            with watch.stage("freer", "How much: what makes it answer harmless prompts"):
+                space = freer_space(sae, proposed.raised, proposed.direction)
+                points[FREER], notes["freer"] = searching.freer(opened, space)
+        if settings.aim != "freer":
+            with watch.stage("safer", "How much: what makes it refuse, within each budget"):
+                space = safer_space(sae, proposed.raised, proposed.lowered, proposed.first)
+                safer, notes["safer"] = searching.safer(opened, space, points.get(FREER))
+                points = {**points, **safer} if settings.aim == "safer" else {
+                    name: replace(point, level=both(point.level, points[FREER].level))
+                    for name, point in safer.items()}
+        levels = {"off": Level(), **{name: point.level for name, point in points.items()}}
+        with watch.stage("test", "Baseline and every level on prompts not used so far"):
+            plans = {name: level.plan(sae, gates.gate) for name, level in levels.items()
+                     if level.edits}
+            single = [p for p in splits.test if p.kind != "unsafe" or not is_script(p)]
+            tested = measure_levels(bench, plans, single)
+            build_ups = measure_build_ups(bench, {"baseline": None, **plans}, splits.test)
+            must = must_rows(bench, plans, self.given.must)
+        best = FREER if FREER in points else list(points)[-1]
+        others, chosen = self._others(table, reads, Ours(
+            sae, gates, points[best].threshold, proposed.raised, settings.aim == "freer"), tested)
+        warnings += [*self.inputs.warnings, *gates.warnings, *self.given.warnings]
+        alike = why_alike(points, table)
+        body = {
+            "kind": "calibration", "model": settings.model, "layer": self.inputs.at.layer,
+            "aim": settings.aim, "allow_weaken": settings.allow_weaken,
+            "budgets": {name: list(budget) for name, budget in self.budgets.items()},
+            "gate": gates.about,
+            "levels": {name: {**level.as_dict(level.directions()),
+                              **({"development": points[name].costs.as_dict()}
+                                 if name in points else {})} for name, level in levels.items()},
+            "searched": notes, "conditions": _conditions({**tested, **others}),
+            "methods": chosen, "against": {"level": best, **compared(
+                tested[best], {"baseline": tested["baseline"], **others})},
+            "bought": bought(bench, tested[best], tested["baseline"], {
+                p.request.sha256: p.request for p in splits.test}),
+            "build_ups": build_ups, "why_alike": alike, "must": must,
+            "warnings": [*warnings, *([alike] if alike else [])], "timing": watch.seconds}
+        self._write((sae, gates, levels), tested, others, body)
+
+    def _others(self, table: Table, reads: Mapping[str, Read], ours: Ours,
+                tested: Mapping[str, list[Sample]],
+                ) -> tuple[dict[str, list[Sample]], dict[str, Any]]:
+        """Test lines of the other methods, and what was chosen for each."""
+        lines: dict[str, list[Sample]] = {}
+        chosen: dict[str, Any] = {}
+        methods = Methods(self.bench, table, reads, ours, self.settings.trials)
+        for name in self.settings.other_methods:
+            with self.bench.watch.stage(name, f"Another method: {name}"):
+                lines[name], chosen[name] = methods.measured(
+                    name, [p for p in self.inputs.splits.test if p.kind != "unsafe"
+                           or not is_script(p)], tested["baseline"])
+        return lines, chosen
+
+    def _write(self, made: tuple[SAE, Gates, Mapping[str, Level]],
+               tested: Mapping[str, Sequence[Sample]], others: Mapping[str, Sequence[Sample]],
+               body: dict[str, Any]) -> None:
+        path, bench, (sae, gates, levels) = self.bench.folder.path, self.bench, made
+        write_jsonl(path / "samples.jsonl", [line for lines in (*tested.values(), *others.values())
+                                             for line in lines])
+        write_json(path / "splits.json", self.inputs.splits.as_dict(self.inputs.train))
+        engine, splits = bench.engine, self.inputs.splits
+        assert isinstance(engine, TransformersEngine)
+        requests = {p.request.sha256: p.request for p in splits.test}
+        body["pack"] = write_pack(path / "pack", build_calibrated(
+            engine, Parts(sae, gates.gate, levels), tested, {
+                "body": body, "settings": self.settings, "requests": requests,
+                "judge": bench.judge, "splits": splits.as_dict(self.inputs.train)}))
+        write_json(path / FILE, body)
+        bench.folder.close()
+
+
+def table_of(reads: Mapping[str, Read], gates: Gates, lines: Sequence[Sample]) -> Table:
+    """The development rows: search prompts and tasks, what the model does, and the gate's risk."""
+    prompts = [*reads["search"].prompts, *reads["tasks"].prompts]
+    risk = np.concatenate([gates.gate.risk(reads[name].h).numpy() for name in ("search", "tasks")
+                           if len(reads[name].prompts)])
+    said = {(line["kind"], line["prompt_sha256"]): line for line in lines}
+    mine = [said[p.kind, p.request.sha256] for p in prompts]
+    neutral = [p.kind == "capability" or (p.kind == "safe" and p.harm_kind in (None, "none"))
+               for p in prompts]
+    return Table(prompts, risk, np.array([line["hit"] for line in mine], dtype=bool),
+                 np.array([line["verdict"] == "incoherent" for line in mine], dtype=bool),
+                 np.array(neutral, dtype=bool))
+
+
+def _conditions(tested: Mapping[str, Sequence[Sample]]) -> list[dict[str, Any]]:
+    """Every condition on test prompts, with its paired change from the baseline."""
+    return [{"name": name, **rates_of(lines),
+             **({} if name == "baseline" else {"change": change(tested["baseline"], lines)})}
+            for name, lines in tested.items()]

@@ -1,0 +1,178 @@
+"""What a calibration reads besides a run's prompts, and the features that it may write."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sternpost.errors import InputError
+from sternpost.features import difference_in_means
+from sternpost.files import read_json
+from sternpost.jobs.bench import Bench
+from sternpost.jobs.calibrate_settings import CalibrateSettings
+from sternpost.jobs.calibrate_writes import Choice
+from sternpost.jobs.find import Search, also_by_d, candidates, exemplars, grid
+from sternpost.jobs.inputs import Inputs, read_inputs
+from sternpost.prompts import Splits, groups, read_prompts
+from sternpost.sae import SAE
+from sternpost.types import SPLITS, Completion, LabelledPrompt, Transcript
+
+RAISED, LOWERED = 6, 3
+"""Features that writes are built from."""
+SCREENED = 150
+"""Prompts of a side on which features are screened, where no features.json is given."""
+SEEN = 1500
+"""Replies that the direction of refusal is taken from, at most."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """Prompts beside the splits."""
+
+    tasks: tuple[LabelledPrompt, ...]
+    """Capability prompts for development; the others are test."""
+    must: dict[str, tuple[LabelledPrompt, ...]]
+    """By what is wanted: "answer" and "refuse". Never fitted on."""
+    warnings: tuple[str, ...]
+    features: dict[str, Any] | None = None
+    """features.json"""
+
+
+def read_calibration(settings: CalibrateSettings) -> tuple[Inputs, Given]:
+    """All input, checked: a run's, with half of the capability prompts for development, and the
+    rows that must be answered or refused taken out of what is fitted on."""
+    inputs = read_inputs(settings)
+    must: dict[str, tuple[LabelledPrompt, ...]] = {}
+    if settings.must_answer is not None:
+        must["answer"] = read_prompts(settings.must_answer, "safe").prompts
+    if settings.must_refuse is not None:
+        must["refuse"] = read_prompts(settings.must_refuse, "unsafe").prompts
+    tasks, rest = halves([p for p in inputs.splits.test if p.kind == "capability"])
+    test = [p for p in inputs.splits.test if p.kind != "capability"] + rest
+    splits = replace(inputs.splits, test=tuple(test), warnings=())
+    named = {p.request.sha256 for rows in must.values() for p in rows}
+    fitted = [p for name in SPLITS if name != "test" for p in getattr(splits, name)]
+    out = [p for p in fitted if p.request.sha256 in named]
+    splits = _without(splits, named)
+    warnings = [f"{len(out)} prompts of --must-answer or --must-refuse stood in what would be "
+                "fitted on and were taken out of it."] if out else []
+    features = None if settings.features is None else _read_features(settings.features)
+    if settings.capability is None:
+        warnings.append("no --capability prompts: what a level costs in capability is not known.")
+    return replace(inputs, splits=splits, warnings=tuple(
+        w for w in inputs.warnings if not w.startswith("Capability prompts are test only"))), Given(
+            tuple(tasks), must, tuple(warnings), features)
+
+
+def halves(tasks: Sequence[LabelledPrompt],
+           ) -> tuple[list[LabelledPrompt], list[LabelledPrompt]]:
+    """Capability prompts for development and for the test: by their split column where every row
+    has one, else every second group of clusters and near-duplicates."""
+    if all(p.split for p in tasks) and len({p.split == "test" for p in tasks}) == 2:
+        return [p for p in tasks if p.split != "test"], [p for p in tasks if p.split == "test"]
+    together = sorted(groups(tasks), key=lambda rows: min(tasks[r].request.sha256 for r in rows))
+    mine = {row for rows in together[::2] for row in rows}
+    return ([p for at, p in enumerate(tasks) if at in mine],
+            [p for at, p in enumerate(tasks) if at not in mine])
+
+
+def _without(splits: Splits, named: set[str]) -> Splits:
+    kept = {name: tuple(p for p in getattr(splits, name) if p.request.sha256 not in named)
+            for name in SPLITS if name != "test"}
+    return replace(splits, **kept)
+
+
+def _read_features(path: str) -> dict[str, Any]:
+    file = Path(path)
+    file = file / "features.json" if file.is_dir() else file
+    if not file.is_file():
+        raise InputError(f"No features.json at {path}. Give the file that `sternpost features "
+                         "find` wrote, or leave --features out.")
+    found = read_json(file)
+    if not isinstance(found.get("methods"), dict) or not isinstance(found.get("sets"), list):
+        raise InputError(f"{file} is not a features.json: it has no methods and sets. Give the "
+                         "file that `sternpost features find` wrote.")
+    return found
+
+
+@dataclass(frozen=True)
+class Proposed:
+    """What writes are built from."""
+
+    raised: tuple[int, ...]
+    """Features that make the model refuse, best first."""
+    lowered: tuple[int, ...]
+    """Features that see harm."""
+    direction: Tensor
+    """Difference in means of the stream where a reply begins: refused less answered."""
+    first: tuple[Choice, ...] = ()
+    """Sets that were found before, as points of the space."""
+
+
+def given_features(bench: Bench, settings: CalibrateSettings, sae: SAE, search: Search,
+                   own: Sequence[Completion], given: Given) -> Proposed:
+    """Features of --feature, else of features.json, else of a search as `sternpost run` does."""
+    direction = _direction(bench, sae, own)
+    if settings.feature:
+        return Proposed(tuple(dict.fromkeys(settings.feature)), (), direction)
+    if given.features is not None:
+        return replace(_of_file(given.features, sae), direction=direction)
+    how = replace(settings, positions="tail+response", mode="threshold")
+    some = _screening(search)
+    shown = exemplars(bench, how, some)
+    found = grid(bench, sae, candidates(bench, how, sae, shown), some, how)
+    found = also_by_d(bench, sae, found, some, how)
+    best = sorted(found.candidates[:found.finalists],
+                  key=lambda entry: -entry["unsafe_refusal"]["hits"])
+    return Proposed(tuple(entry["feature"] for entry in best[:RAISED]), (), direction)
+
+
+def _of_file(found: dict[str, Any], sae: SAE) -> Proposed:
+    ranked = found["methods"].get("causal_grid", [])
+    if not ranked:
+        raise InputError("features.json ranks no feature by its effect (causal_grid is empty). "
+                         "Run `sternpost features find` again, or give --feature.")
+    by_d = sorted(ranked, key=lambda e: -(e.get("discrimination") or {"points": -1e9})["points"])
+    both = [e["feature"] for pair in zip(by_d, ranked, strict=True) for e in pair]
+    members = [edit["feature"] for one in found["sets"][:1] for edit in one["edits"]
+               if edit["edit"] == "Clamp"]
+    raised = tuple(dict.fromkeys([*members, *both]))[:RAISED]
+    cut = [edit["feature"] for one in found["sets"][:1] for edit in one["edits"]
+           if edit["edit"] == "Ablate"]
+    lowered = tuple(f for f in dict.fromkeys([*cut, *(e["feature"] for e in found["harm"])])
+                    if f not in raised)[:LOWERED]
+    if outside := [f for f in (*raised, *lowered) if f >= sae.d_sae]:
+        raise InputError(f"features.json names features {outside}, and this SAE has {sae.d_sae}. "
+                         "Give the SAE that `features find` used: its DIR/sae.")
+    first = [{**{f"raise {f}": 1.0 for f in members}, **{f"ablate {f}": True for f in cut
+                                                         if f in lowered}}] if members else []
+    return Proposed(raised, lowered, torch.zeros(sae.d_model), tuple(first))
+
+
+def _screening(search: Search) -> Search:
+    """At most SCREENED prompts of each side, spread."""
+    keep: list[int] = []
+    for kind in ("unsafe", "safe"):
+        mine = sorted((at for at, p in enumerate(search.prompts) if p.kind == kind),
+                      key=lambda at: search.prompts[at].request.sha256)
+        keep += mine[::max(1, -(-len(mine) // SCREENED))]
+    chosen = sorted(keep)
+    named = {search.prompts[at].request.sha256 for at in chosen}
+    return Search([search.prompts[at] for at in chosen], [search.own[at] for at in chosen],
+                  [line for line in search.baseline if line["prompt_sha256"] in named])
+
+
+def _direction(bench: Bench, sae: SAE, own: Sequence[Completion]) -> Tensor:
+    """Of the model's own replies, refused less answered, at the prompt's last token."""
+    some = own[::max(1, -(-len(own) // SEEN))]
+    shown = bench.shown(some)
+    rows = bench.engine.residuals([Transcript(ids=c.prompt_ids) for c in some], sae.hookpoint)
+    last = [row.values[-1].cpu() for row in rows]
+    sides = [[h for h, side in zip(last, shown, strict=True) if side == which]
+             for which in (True, False)]
+    if not all(sides):
+        return torch.zeros(sae.d_model)
+    return difference_in_means(torch.stack(sides[0]), torch.stack(sides[1]))
