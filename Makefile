@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := all
-.PHONY: all setup check fix test test-all oldest extras demo dinghy bench generality clean
+.PHONY: all setup check fix test test-all oldest extras demo dinghy dinghy-pack bench generality clean
 
 all: check test
 
@@ -65,6 +65,10 @@ KEEP_MEMORY = MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=858993459
 dinghy: $(READY)
 	$(KEEP_MEMORY) $(BIN)/python -m sternpost.dinghy
 	$(BIN)/python -m sternpost.jobs.dinghy
+
+# its levels, calibrated again, as the pack that comes with it; taken up again where it was left
+dinghy-pack: $(READY)
+	$(BIN)/python -m sternpost.jobs.dinghy_pack --ship
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks

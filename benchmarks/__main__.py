@@ -3,7 +3,8 @@
 import sys
 from importlib import import_module
 
-BENCHMARKS = ("conformance", "contrast", "engine", "interchange", "sae_train", "steering", "sweep")
+BENCHMARKS = ("conformance", "contrast", "engine", "gate", "interchange", "sae_train", "steering",
+              "sweep")
 BY_NAME = ("damage", "fixtures", "generality", "seeds")
 """Run by name alone."""
 

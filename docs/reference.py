@@ -33,7 +33,8 @@ from sternpost.jobs.describe import Described
 from sternpost.jobs.doctor import Check, Checkup
 from sternpost.jobs.dry_run import RunPlan
 from sternpost.jobs.features_find import FoundFeatures
-from sternpost.jobs.pack import Pack
+from sternpost.jobs.pack import PackPlace
+from sternpost.jobs.pack_confirm import Confirmation
 from sternpost.jobs.result import RunResult
 from sternpost.jobs.run_settings import RunSettings
 from sternpost.jobs.sae_list import PublicSAE, PublicSAEs
@@ -45,8 +46,9 @@ from sternpost.types import Proof
 FOLDER = Path(__file__).parent / "reference"
 TYPE = "python docs/reference.py"
 MADE = f"<!-- Written by `{TYPE}`; change the code, not this page. -->"
-GIVEN_BACK = (Run, Proof, SAE, Pack, RunResult, RunPlan, Conversation, Turn, Checkup, Check,
-              PublicSAEs, PublicSAE, FoundFeatures, Described, Matches, Match, Atlas, Trace)
+GIVEN_BACK = (Run, Proof, SAE, PackPlace, Confirmation, RunResult, RunPlan, Conversation, Turn,
+              Checkup, Check, PublicSAEs, PublicSAE, FoundFeatures, Described, Matches, Match,
+              Atlas, Trace)
 """What the public functions give back."""
 
 

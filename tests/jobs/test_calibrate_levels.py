@@ -93,10 +93,10 @@ def test_a_freer_point_answers_more_and_keeps_unsafe_refusal() -> None:
     n = len(rows.prompts)
     answers = Measured(OTHER, np.where(rows.of("capability"), hit, False), np.zeros(n, dtype=bool),
                        np.ones(n, dtype=bool), np.zeros(n))
-    point = freer_point(rows, [answers], 4.0, .1, Budget(0.0, 1.0))
+    point = freer_point(rows, [answers], 8.0, Budget(0.0, 1.0))
     assert point is not None
     below = rows.risk <= point.threshold
-    assert (below & rows.of("unsafe")).sum() <= 1  # half of 4 points of 60
+    assert (below & rows.of("unsafe")).sum() <= 1  # a quarter of 8 points of 60
     assert point.costs.more_safe < -20
     assert point.level.responses == (until(point.threshold),) * 2
     # one unsafe row more would cost too much, or there is no safe row to win before it

@@ -97,6 +97,12 @@ def test_another_model_is_refused_by_name(pack: Pack, tiny_models: dict[str, str
         pass
 
 
+def test_a_model_of_another_size_is_refused_by_name_too(pack: Pack) -> None:
+    other, _ = sternpost.load_model("dinghy")  # 128 wide, the pack's rows are 32
+    with pytest.raises(PackError, match=r"is for .*llama; the model .*dinghy.* is another: config"):
+        sternpost.steer(other, pack.at("high"))
+
+
 def test_a_model_in_memory_is_known_by_its_weights(pack: Pack, model: Any) -> None:
     loaded, _ = model
     twin = type(loaded)(loaded.config).eval()

@@ -425,3 +425,6 @@ def test_the_pack_holds_the_run_and_needs_no_sae(run: Any, tmp_path: Path) -> No
     assert levels["baseline"]["over_refusal"] == by_name(run)["baseline"]["over_refusal"]
     assert pack.files.golden
     assert "unsafe refusal" in pack.card
+    judge = pack.files.body["judge"]  # what `pack confirm` judges by
+    assert judge["nll_limit"] > 0
+    assert {key: judge[key] for key in run.results["judge"]} == run.results["judge"]

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 import torch
 
-from sternpost.errors import PackError, SchemaError
+from sternpost.errors import OutputError, PackError, SchemaError
 from sternpost.gates import ResidualGate
 from sternpost.sae import SAE
-from sternpost.store import PackFiles, read_pack, write_pack
+from sternpost.store import PackFiles, copy_pack, read_pack, write_pack
+from sternpost.store.packs import FILES
 from sternpost.types import Hookpoint
 
-FILES = ("pack.json", "features.safetensors", "gate.safetensors", "golden.jsonl", "levels.json",
-         "splits.json", "card.md")
+DIRECTIONS = (torch.arange(8.0), torch.linspace(-1, 1, 8))
 
 
 @pytest.fixture
@@ -32,7 +32,8 @@ def written(tmp_path: Path) -> Path:
     gate = ResidualGate(Hookpoint(1), torch.randn(8), 0.25, 0.75)
     write_pack(tmp_path / "pack", PackFiles(
         body, whole.rows([7, 31]), gate, [{"prompt": "x", "verdicts": {"off": "compliance"}}],
-        {"baseline": {}, "levels": {"off": {}}}, {"test": ["ab"]}, "# A pack\n"))
+        {"baseline": {}, "levels": {"off": {}}}, {"test": ["ab"]}, "# A pack\n",
+        directions=DIRECTIONS, evaluations=[{"kind": "calibration", "n": 3}]))
     return tmp_path / "pack"
 
 
@@ -49,6 +50,8 @@ def test_a_pack_comes_back_as_it_was_written(written: Path) -> None:
     assert pack.golden[0]["verdicts"] == {"off": "compliance"}
     assert pack.splits["test"] == ["ab"]
     assert pack.card == "# A pack\n"
+    assert all(map(torch.equal, pack.directions, DIRECTIONS))
+    assert list(pack.evaluations) == [{"kind": "calibration", "n": 3}]
     assert re.fullmatch("[0-9a-f]{64}", pack.sha256)
     assert sorted(p.name for p in written.iterdir()) == sorted(FILES)
     assert not list(written.parent.glob(".*"))
@@ -119,3 +122,60 @@ def test_an_old_pack_is_replaced_whole(written: Path) -> None:
 def test_a_copied_pack_keeps_its_name(written: Path, tmp_path: Path) -> None:
     shutil.copytree(written, tmp_path / "elsewhere")
     assert read_pack(tmp_path / "elsewhere").sha256 == read_pack(written).sha256
+
+
+def test_a_flipped_byte_of_a_direction_is_refused(written: Path) -> None:
+    file = written / "features.safetensors"
+    whole = bytearray(file.read_bytes())
+    at = whole.index(torch.arange(8.0).numpy().tobytes()) + 9
+    whole[at] ^= 1
+    file.write_bytes(bytes(whole))
+    with pytest.raises(PackError, match=r"features\.safetensors is not the pack's"):
+        read_pack(written)
+
+
+def test_what_is_not_listed_is_not_read(written: Path) -> None:
+    """Nobody hashed it."""
+    write_pack(written, replace(read_pack(written), evaluations=()))
+    (written / "evaluations.json").write_text('{"evaluations": [{"kind": "made up"}]}')
+    assert list(read_pack(written).evaluations) == []
+
+
+# ---- copies --------------------------------------------------------------------------------------
+
+def test_a_copy_is_the_pack_byte_for_byte(written: Path, tmp_path: Path) -> None:
+    copy = copy_pack(read_pack(written), tmp_path / "not" / "yet" / "there")
+    assert {f.name: f.read_bytes() for f in copy.iterdir()} == {
+        f.name: f.read_bytes() for f in written.iterdir()}
+
+
+def test_a_copy_over_a_pack_leaves_nothing_of_that_and_all_that_is_not_its(
+        written: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    write_pack(other, replace(read_pack(written), evaluations=(), card="# Other"))
+    shutil.copytree(written, tmp_path / "target")
+    (tmp_path / "target" / "README.md").write_text("mine")
+    copy_pack(read_pack(other), tmp_path / "target")
+    assert read_pack(tmp_path / "target").card == "# Other"
+    assert sorted(f.name for f in (tmp_path / "target").iterdir()) == sorted(
+        {*FILES, "README.md"} - {"evaluations.json"})
+
+
+def test_no_copy_into_a_folder_of_other_things(written: Path, tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "card.md").write_text("mine")
+    with pytest.raises(OutputError, match="holds no pack"):
+        copy_pack(read_pack(written), tmp_path / "home")
+    assert (tmp_path / "home" / "card.md").read_text() == "mine"
+
+
+def test_a_pack_that_changed_since_it_was_read_is_not_copied(written: Path,
+                                                             tmp_path: Path) -> None:
+    pack = read_pack(written)
+    (written / "card.md").write_text("# Better\n")
+    with pytest.raises(PackError, match=r"card\.md is not the pack's"):
+        copy_pack(pack, tmp_path / "copy")
+    write_pack(written, replace(pack, card="# Better\n"))
+    with pytest.raises(PackError, match="another than the one that was loaded"):
+        copy_pack(pack, tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()

@@ -48,6 +48,8 @@ class Steering:
     """The context manager behind `steer`. Holds hooks only between enter and exit."""
 
     def __init__(self, model: Any, plan: Plan, tokenizer: Any = None) -> None:
+        if plan.check is not None:  # before all else: a pack names the model that it is for
+            plan.check(model)
         self.model, self.plan = model, plan
         self.sae: SAE = plan.sae
         self.gate: Gate | None = plan.gate
@@ -98,8 +100,6 @@ class Steering:
     def __enter__(self) -> Run:
         if self._undo:
             raise EditError("This steering is already active; make another with steer(...).")
-        if self.plan.check is not None:
-            self.plan.check(self.model)
         self.run = Run()
         try:
             if self.place.architecture.padding is not None:  # its trunk is not given the mask

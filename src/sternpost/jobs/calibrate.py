@@ -118,17 +118,18 @@ class Calibrating:
                      "gate_calibration": read_t_inst(bench, splits.gate_calibration, sae,
                                                      "gate_calibration"),
                      "tasks": read_t_inst(bench, self.given.tasks, sae, "tasks")}
-            gates = fit_gates(bench, sae, reads, settings.gate_kinds, settings.seed)
+            gates = fit_gates(bench, sae, reads, settings)
         table = table_of(reads, gates, [*search.baseline, *tasks])
         with watch.stage("features", "What may be written"):
-            proposed = given_features(bench, settings, sae, search, own, self.given)
+            proposed = given_features(bench, settings, sae, search,
+                                      ([*splits.search, *splits.gate_fit], own), self.given)
         points: dict[str, Point] = {}
         notes: dict[str, Any] = {}
         opened = Open(bench, sae, [proposed.direction])
         searching = Searching(bench, settings, table, gates)
         if settings.aim != "safer":
             with watch.stage("freer", "How much: what makes it answer harmless prompts"):
-                space = freer_space(sae, proposed.raised, proposed.direction)
+                space = freer_space(proposed.refusing, proposed.direction)
                 points[FREER], notes["freer"] = searching.freer(opened, space)
         if settings.aim != "freer":
             with watch.stage("safer", "How much: what makes it refuse, within each budget"):
@@ -187,14 +188,15 @@ class Calibrating:
         path, bench, (sae, gates, levels) = self.bench.folder.path, self.bench, made
         write_jsonl(path / "samples.jsonl", [line for lines in (*tested.values(), *others.values())
                                              for line in lines])
-        write_json(path / "splits.json", self.inputs.splits.as_dict(self.inputs.train))
         engine, splits = bench.engine, self.inputs.splits
+        used = replace(splits, search=(*splits.search, *self.given.tasks))
         assert isinstance(engine, TransformersEngine)
         requests = {p.request.sha256: p.request for p in splits.test}
+        write_json(path / "splits.json", used.as_dict(self.inputs.train))
         body["pack"] = write_pack(path / "pack", build_calibrated(
             engine, Parts(sae, gates.gate, levels), tested, {
                 "body": body, "settings": self.settings, "requests": requests,
-                "judge": bench.judge, "splits": splits.as_dict(self.inputs.train)}))
+                "judge": bench.judge, "splits": used.as_dict(self.inputs.train)}))
         write_json(path / FILE, body)
         bench.folder.close()
 

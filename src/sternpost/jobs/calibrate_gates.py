@@ -5,8 +5,9 @@ kept, and given a threshold for each budget.
     within      AUROC of risks by fits that missed the row's cluster
     across      AUROC of risks by fits that missed the row's whole source; of the kind that is kept
                 also by fits that missed its wrapper family, or its category
-    kept        of the kinds that fire on as many unsafe search prompts as the best, within a point,
-                the one with the best AUROC across sources
+    kept        of the kinds that do as well as the best on the search split, within a point, the
+                one with the best AUROC across sources. safer: unsafe prompts fired on at the
+                budget; freer: safe prompts below the risk of (nearly) every unsafe one
     threshold   no kind of benign calibration prompt fires more than the budget (split conformal)
 """
 
@@ -33,6 +34,7 @@ from sternpost.gates import (
 )
 from sternpost.gates.coverage import FEW
 from sternpost.jobs.bench import Bench, own_replies
+from sternpost.jobs.calibrate_settings import CalibrateSettings
 from sternpost.sae import SAE
 from sternpost.stats import auroc, conformal_threshold, grouped_threshold
 from sternpost.types import Completion, LabelledPrompt, Transcript
@@ -42,6 +44,8 @@ GAP = 0.05
 """AUROC by which a gate may do worse on sources that it did not see before a warning says so."""
 FALSE_FIRE = 0.01
 """Budget at which false fire across sources is told."""
+SURE = 0.0025
+"""Share of unsafe prompts that may lie below."""
 LEFT_OUT = 1000
 """Rows on which sources are left out, at most: each kind is fitted once a source."""
 NEAR = 0.01
@@ -131,15 +135,16 @@ def fits_of(sae: SAE, kinds: Sequence[str], seed: int) -> dict[str, Fit]:
     return {kind: every[kind] for kind in kinds if kind in every}
 
 
-def fit_gates(bench: Bench, sae: SAE, reads: Mapping[str, Read], kinds: Sequence[str],
-              seed: int) -> Gates:
-    """The best gate of these kinds. `reads`: gate_fit, gate_calibration, search."""
+def fit_gates(bench: Bench, sae: SAE, reads: Mapping[str, Read], settings: CalibrateSettings,
+              ) -> Gates:
+    """The best gate of the kinds asked for. `reads`: gate_fit, gate_calibration, search."""
     folder = bench.folder.stages / "gates"
     benign = reads["gate_calibration"]
     benign = benign.some(~benign.harmful)
 
     def make() -> dict[str, Any]:
-        gate, about = _best(reads, fits_of(sae, kinds, seed), benign, seed)
+        fits = fits_of(sae, settings.gate_kinds, settings.seed)
+        gate, about = _best(reads, fits, benign, settings)
         body, tensors = to_tensors(gate)
         write_tensors(folder / "gate.safetensors", tensors)
         write_json(folder / "gate.json", body)
@@ -151,11 +156,12 @@ def fit_gates(bench: Bench, sae: SAE, reads: Mapping[str, Read], kinds: Sequence
 
 
 def _best(reads: Mapping[str, Read], fits: Mapping[str, Fit], benign: Read,
-          seed: int) -> tuple[FittedGate, dict[str, Any]]:
+          settings: CalibrateSettings) -> tuple[FittedGate, dict[str, Any]]:
+    seed = settings.seed
     fit, search = reads["gate_fit"], reads["search"]
     gates = {kind: make(fit.h, fit.harmful, fit.clusters) for kind, make in fits.items()}
     rows = [_row(kind, gates[kind], fits[kind], (fit, search, benign), seed) for kind in gates]
-    best = kept(rows)
+    best = kept(rows, "opens" if settings.aim == "freer" else "unsafe")
     gate = gates[best["kind"]]
     best["across"].update(_across(fit, fits[best["kind"]], ("family", "category"), seed))
     counted = coverage(fit.harmful.tolist(), {name: [getattr(p, name) for p in fit.prompts]
@@ -167,11 +173,11 @@ def _best(reads: Mapping[str, Read], fits: Mapping[str, Fit], benign: Read,
                   "curve": _curve(fits[best["kind"]], fit, (search, benign), seed)}
 
 
-def kept(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Of the kinds that fire on as many unsafe search prompts as the best, within a point, the one
-    with the best AUROC across sources, where that is known; fewer features on a tie."""
-    most = max(row["search_fires"]["unsafe"] for row in rows)
-    near = [row for row in rows if row["search_fires"]["unsafe"] >= most - NEAR]
+def kept(rows: Sequence[Mapping[str, Any]], share: str = "unsafe") -> dict[str, Any]:
+    """Of the kinds whose `share` of search prompts is the best's, within a point, the one with the
+    best AUROC across sources, where that is known; fewer features on a tie."""
+    most = max(row["search_fires"][share] for row in rows)
+    near = [row for row in rows if row["search_fires"][share] >= most - NEAR]
     order = ("sparse", "residual", "cosine", "nullspace", "feature")
 
     def across(row: Mapping[str, Any]) -> tuple[float, int]:
@@ -225,11 +231,15 @@ def _false_fire(risks: np.ndarray, fit: Read, names: np.ndarray) -> dict[str, fl
 
 
 def _fires(gate: FittedGate, search: Read, benign: Read) -> dict[str, float]:
-    """Shares of the search split that fire at the budget."""
+    """Shares of the search split: that fire at the budget, and of safe prompts at or below the
+    risk of all unsafe ones but SURE."""
     limit = conformal_threshold(gate.risk(benign.h).tolist(), FALSE_FIRE).value
-    fired = gate.risk(search.h).numpy() > limit
+    risk = gate.risk(search.h).numpy()
+    fired, unsafe = risk > limit, np.sort(risk[search.harmful])
+    lowest = unsafe[int(SURE * len(unsafe))]
     return {"unsafe": float(fired[search.harmful].mean()),
-            "safe": float(fired[~search.harmful].mean())}
+            "safe": float(fired[~search.harmful].mean()),
+            "opens": float((risk[~search.harmful] < lowest).mean())}
 
 
 def _curve(make: Fit, fit: Read, reads: tuple[Read, Read], seed: int) -> list[dict[str, Any]]:
@@ -259,7 +269,7 @@ def _warnings(about: Mapping[str, Any]) -> list[str]:
     for row in about["kinds"]:
         for column, seen in row["across"].items():
             if seen["within"] - seen["auroc"] > GAP:
-                out.append(f"gate {row['kind']}: AUROC {row['within']['auroc']:.3f} inside the "
+                out.append(f"gate {row['kind']}: AUROC {seen['within']:.3f} inside the "
                            f"{column} values that it was fitted on, {seen['auroc']:.3f} on one "
                            "that it did not see: it knows these sources better than harm.")
     few = [f"{column} {value}" for column, values in about["coverage"].items()

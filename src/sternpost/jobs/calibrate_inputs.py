@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from sternpost.errors import InputError
-from sternpost.features import difference_in_means
+from sternpost.features import difference_in_means, strongest
 from sternpost.files import read_json
 from sternpost.jobs.bench import Bench
 from sternpost.jobs.calibrate_settings import CalibrateSettings
-from sternpost.jobs.calibrate_writes import Choice
+from sternpost.jobs.calibrate_writes import MEMBERS, Choice
 from sternpost.jobs.find import Search, also_by_d, candidates, exemplars, grid
 from sternpost.jobs.inputs import Inputs, read_inputs
 from sternpost.prompts import Splits, groups, read_prompts
@@ -26,6 +26,12 @@ SCREENED = 150
 """Prompts of a side on which features are screened, where no features.json is given."""
 SEEN = 1500
 """Replies that the direction of refusal is taken from, at most."""
+EXPLAINED = 64
+"""Refusals whose first token is attributed, at most."""
+FEWEST = 5
+"""Prompts of a side of a source that a direction needs."""
+Said = tuple[Sequence[LabelledPrompt], Sequence[Completion]]
+"""Prompts, and the model's own replies to them."""
 
 
 @dataclass(frozen=True)
@@ -108,18 +114,24 @@ class Proposed:
     """Features that see harm."""
     direction: Tensor
     """Difference in means of the stream where a reply begins: refused less answered."""
+    refusing: dict[int, float]
+    """Features by which it refuses safe prompts, those that do most first, with their mean
+    activation there."""
     first: tuple[Choice, ...] = ()
     """Sets that were found before, as points of the space."""
 
 
 def given_features(bench: Bench, settings: CalibrateSettings, sae: SAE, search: Search,
-                   own: Sequence[Completion], given: Given) -> Proposed:
+                   said: Said, given: Given) -> Proposed:
     """Features of --feature, else of features.json, else of a search as `sternpost run` does."""
-    direction = _direction(bench, sae, own)
+    prompts, own = said
+    direction, refusing = _refusal(bench, sae, prompts, own)
+    if settings.aim == "freer":
+        return Proposed(tuple(refusing)[:RAISED], (), direction, refusing)
     if settings.feature:
-        return Proposed(tuple(dict.fromkeys(settings.feature)), (), direction)
+        return Proposed(tuple(dict.fromkeys(settings.feature)), (), direction, refusing)
     if given.features is not None:
-        return replace(_of_file(given.features, sae), direction=direction)
+        return replace(_of_file(given.features, sae), direction=direction, refusing=refusing)
     how = replace(settings, positions="tail+response", mode="threshold")
     some = _screening(search)
     shown = exemplars(bench, how, some)
@@ -127,7 +139,7 @@ def given_features(bench: Bench, settings: CalibrateSettings, sae: SAE, search: 
     found = also_by_d(bench, sae, found, some, how)
     best = sorted(found.candidates[:found.finalists],
                   key=lambda entry: -entry["unsafe_refusal"]["hits"])
-    return Proposed(tuple(entry["feature"] for entry in best[:RAISED]), (), direction)
+    return Proposed(tuple(entry["feature"] for entry in best[:RAISED]), (), direction, refusing)
 
 
 def _of_file(found: dict[str, Any], sae: SAE) -> Proposed:
@@ -149,7 +161,7 @@ def _of_file(found: dict[str, Any], sae: SAE) -> Proposed:
                          "Give the SAE that `features find` used: its DIR/sae.")
     first = [{**{f"raise {f}": 1.0 for f in members}, **{f"ablate {f}": True for f in cut
                                                          if f in lowered}}] if members else []
-    return Proposed(raised, lowered, torch.zeros(sae.d_model), tuple(first))
+    return Proposed(raised, lowered, torch.zeros(sae.d_model), {}, tuple(first))
 
 
 def _screening(search: Search) -> Search:
@@ -165,14 +177,44 @@ def _screening(search: Search) -> Search:
                   [line for line in search.baseline if line["prompt_sha256"] in named])
 
 
-def _direction(bench: Bench, sae: SAE, own: Sequence[Completion]) -> Tensor:
-    """Of the model's own replies, refused less answered, at the prompt's last token."""
-    some = own[::max(1, -(-len(own) // SEEN))]
-    shown = bench.shown(some)
-    rows = bench.engine.residuals([Transcript(ids=c.prompt_ids) for c in some], sae.hookpoint)
+def _refusal(bench: Bench, sae: SAE, prompts: Sequence[LabelledPrompt],
+             own: Sequence[Completion]) -> tuple[Tensor, dict[int, float]]:
+    """How the model refuses what is safe, read where its reply begins: the difference in means of
+    refused and answered prompts, mean over sources so that it does not tell these apart; and the
+    features that write the first token of such a refusal, by attribution."""
+    safe = [(p, c) for p, c in zip(prompts, own, strict=True) if p.kind == "safe"]
+    safe = safe[::max(1, -(-len(safe) // SEEN))]
+    shown = bench.shown([c for _, c in safe])
+    rows = bench.engine.residuals([Transcript(ids=c.prompt_ids) for _, c in safe], sae.hookpoint)
     last = [row.values[-1].cpu() for row in rows]
-    sides = [[h for h, side in zip(last, shown, strict=True) if side == which]
-             for which in (True, False)]
-    if not all(sides):
-        return torch.zeros(sae.d_model)
-    return difference_in_means(torch.stack(sides[0]), torch.stack(sides[1]))
+    refused = [c for (_, c), side in zip(safe, shown, strict=True) if side and c.reply_ids]
+    if len(refused) < FEWEST:  # it refuses what is unsafe alone: what does that is all there is
+        every = [c for c in own if c.reply_ids][:SEEN]
+        refused = [c for c, side in zip(every, bench.shown(every), strict=True) if side]
+    return _means(sae, [p.source for p, _ in safe], last, shown), _refusing(bench, sae, refused)
+
+
+def _means(sae: SAE, sources: Sequence[str | None], last: Sequence[Tensor],
+           shown: Sequence[bool]) -> Tensor:
+    found = []
+    for source in sorted(set(sources), key=str):
+        sides = [[h for h, one, side in zip(last, sources, shown, strict=True)
+                  if one == source and side == which] for which in (True, False)]
+        if min(map(len, sides)) >= FEWEST:
+            found.append(difference_in_means(*(torch.stack(side) for side in sides)))
+    mean = torch.stack(found).mean(0) if found else torch.zeros(sae.d_model)
+    return mean / mean.norm().clamp(min=1e-12)
+
+
+def _refusing(bench: Bench, sae: SAE, refused: Sequence[Completion]) -> dict[int, float]:
+    some = refused[::max(1, -(-len(refused) // EXPLAINED))]
+    if not some:
+        return {}
+    scores, acts = torch.zeros(sae.d_sae), torch.zeros(sae.d_sae)
+    for row in bench.engine.gradients(some, sae.hookpoint):
+        assert row.gradient is not None
+        h, gradient = row.values[-1:].to(sae.device), row.gradient[-1].to(sae.device).float()
+        active = sae.encode(h).dense()[0].float()
+        acts += active.cpu()
+        scores += (active * (sae.W_dec.float() @ gradient)).cpu()
+    return {f: float(acts[f] / len(some)) for f in strongest(scores, max(MEMBERS))}

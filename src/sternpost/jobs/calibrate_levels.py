@@ -24,8 +24,9 @@ RISE = 5.0
 """Points of unsafe refusal by which high is to exceed low."""
 TRIED = 200
 """Thresholds that are looked at, at most."""
-CAUTION = 0.5
-"""Share of the allowed loss of unsafe refusal that is used up on development rows."""
+CAUTION = 0.25
+"""Unsafe development prompts on which freer edits may be made, as a share of the refusals that may
+be lost: the gate is surer of prompts like those that it, or the model, was trained on."""
 
 
 @dataclass(frozen=True)
@@ -116,19 +117,23 @@ def thresholds(table: Table, least: float) -> list[float]:
     return [least, *risks.tolist()]
 
 
-def freer_point(table: Table, writes: Sequence[Measured], allowed: float, kl: float,
+def freer_point(table: Table, writes: Sequence[Measured], allowed: float,
                 budget: Budget) -> Point | None:
     """The write and the threshold up to which it is made that refuse the least of what is safe,
-    while unsafe refusal falls by `allowed` points at most."""
+    while unsafe refusal falls by `allowed` points at most. First tokens are meant to move: an
+    answer begins otherwise than a refusal."""
     best: Point | None = None
+    unsafe = table.of("unsafe")
     for at, write in enumerate(writes):
         risks = np.unique(table.risk[write.known])
         some = risks[np.linspace(0, len(risks) - 1, TRIED).astype(int)] if len(risks) > TRIED \
             else risks
         for threshold in some.tolist():
-            found = costs(table, write, (table.risk <= threshold) & write.known)
-            if found.more_unsafe < -CAUTION * allowed - 1e-9 or found.kl > kl \
-                    or found.incoherent > BROKEN or found.capability < -budget.capability - 1e-9:
+            fired = (table.risk <= threshold) & write.known
+            found = costs(table, write, fired)
+            if (fired & unsafe).sum() > CAUTION * allowed / 100 * unsafe.sum() \
+                    or found.incoherent > BROKEN \
+                    or found.capability < -budget.capability - 1e-9:
                 continue
             point = Point(freer_level(write.level, threshold), found, threshold, at)
             if best is None or _freer(point) > _freer(best):

@@ -71,7 +71,7 @@ class Searching:
         budget = settings.budget_of.get(FREER, Budget(0.0, 1.0))
 
         def point(table: Table, writes: Sequence[Measured]) -> Point | None:
-            return freer_point(table, writes, settings.weaken, settings.kl, budget)
+            return freer_point(table, writes, settings.weaken, budget)
 
         def value(table: Table, write: Measured) -> float:
             found = point(table, [write])

@@ -2,8 +2,8 @@
 
     safer   each of a few features absent or clamped at a multiple of its high activation; features
             that see harm ablated or not
-    freer   each of a few features absent or clamped at or below 0; the direction of refusal
-            subtracted, in residual norms
+    freer   the first few of the features by which it refuses what is safe, clamped at or below 0;
+            the direction of refusal subtracted, in residual norms
 
 A row's reply under a write does not depend on the gate's threshold, so a write is measured once,
 wide open, and every threshold is then a look into a table.
@@ -28,8 +28,10 @@ from sternpost.types import Add, Clamp, Edit, LabelledPrompt, Plan
 
 RAISED = (0.0, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0)
 """Multiples of the high activation; 0: the feature is left alone."""
-LOWERED = (None, 0.0, -0.5, -1.0, -2.0)
-"""Likewise; None: the feature is left alone."""
+MEMBERS = (0, 1, 2, 4, 8)
+"""How many features are lowered."""
+LOWERED = (0.0, -0.125, -0.25, -0.5, -1.0)
+"""To which multiple of what each is on refused safe prompts; 0 ablates."""
 SUBTRACTED = (0.0, -0.25, -0.5, -0.75, -1.0, -1.5)
 """Residual norms."""
 POSITIONS = ("tail+response", "tail", "t_inst+tail+response")
@@ -71,20 +73,23 @@ def safer_space(sae: SAE, raised: Sequence[int], lowered: Sequence[int],
         {**nothing, **{f"raise {f}": m for f in some}} for some, m in together)))
 
 
-def freer_space(sae: SAE, refusing: Sequence[int], direction: Tensor) -> Space:
-    """Lowered refusal features, and the direction of refusal subtracted."""
-    choices: dict[str, tuple[Any, ...]] = {**{f"lower {f}": LOWERED for f in refusing},
-                                           "add": SUBTRACTED, "positions": POSITIONS}
+def freer_space(refusing: Mapping[int, float], direction: Tensor) -> Space:
+    """Lowered refusal features, and the direction of refusal subtracted. `refusing`: features,
+    those that refuse most first, and what each is where a safe prompt is refused."""
+    known = tuple(n for n in MEMBERS if n <= len(refusing))
+    choices: dict[str, tuple[Any, ...]] = {
+        "features": known, "to": LOWERED, "add": SUBTRACTED if bool(direction.any()) else (0.0,),
+        "positions": POSITIONS}
 
     def edits(choice: Choice) -> tuple[Edit, ...]:
-        down = [Clamp(f, clamp_value(sae, f, m)) for f in refusing
-                if (m := choice[f"lower {f}"]) is not None]
+        down = [Clamp(f, float(f"{choice['to'] * unit:.4g}"))
+                for f, unit in list(refusing.items())[:choice["features"]]]
         return (*down, *([Add(direction, choice["add"])] if choice["add"] else []))
 
     nothing = {name: values[0] for name, values in choices.items()}
-    some = [{**nothing, "add": x, "positions": p} for x in (-0.5, -1.0) for p in POSITIONS]
-    every = [{**nothing, **{f"lower {f}": m for f in refusing}} for m in (0.0, -1.0)]
-    return Space(choices, edits, (*some, *every))
+    lower = [{**nothing, "features": n, "to": to} for n in known[-2:] for to in LOWERED[:4] if n]
+    added = [{**nothing, "add": x} for x in choices["add"][1:]]
+    return Space(choices, edits, (*lower, *added))
 
 
 def proposals(space: Space, n: int, seed: int) -> "Iterator[Asked]":

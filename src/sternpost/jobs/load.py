@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path, PurePosixPath
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 
@@ -35,9 +36,11 @@ def load_model(name: str | Path, *, revision: str | None = None, device: str = "
     "auto": cuda, mps, cpu, the first that is there; beside a `device_map` it is an error. `dtype`
     "auto": float32 on a CPU, else the checkpoint's. Raises ModelError.
     """
-    return loading.load_model(packed_folder(str(name), "model"), revision=revision, device=device,
-                              dtype=dtype, trust_remote_code=trust_remote_code,
-                              **from_pretrained_kwargs)
+    model, tokenizer = loading.load_model(
+        packed_folder(str(name), "model"), revision=revision, device=device, dtype=dtype,
+        trust_remote_code=trust_remote_code, **from_pretrained_kwargs)
+    _folders[model] = folder_of(str(name), revision)
+    return model, tokenizer
 
 
 def packed_folder(name: str, what: str) -> Path:
@@ -178,6 +181,25 @@ def folder_of(name: str, revision: str | None = None) -> Path | None:
         return Path(snapshot_download(name, revision=revision, local_files_only=True))
     except Exception:  # noqa: BLE001 (not in the cache, whatever the Hub's client calls that)
         return None
+
+
+_folders: "WeakKeyDictionary[Any, Path | None]" = WeakKeyDictionary()
+
+
+def loaded_from(model: Any) -> Path | None:
+    """The folder whose files a model was loaded from; None where that cannot be known: of a Hub
+    model that others loaded, transformers may not say which revision it is."""
+    if model in _folders:
+        return _folders[model]
+    name, commit = (getattr(model.config, key, None) for key in ("_name_or_path", "_commit_hash"))
+    if not name or not (commit or Path(name).is_dir()):
+        return None
+    return folder_of(name, commit)
+
+
+def commit_of(folder: Path | None) -> str | None:
+    """The Hub's commit that a folder of its cache holds; None for another folder."""
+    return folder.name if folder is not None and folder.parent.name == "snapshots" else None
 
 
 def state_sha256(model: Any) -> str:

@@ -11,7 +11,7 @@ from sternpost.engines.loading import tokenizer_of
 from sternpost.engines.templates import Template
 from sternpost.engines.transformers import TransformersEngine
 from sternpost.errors import InputError, PackError
-from sternpost.jobs.load import folder_of, state_sha256, weight_hashes
+from sternpost.jobs.load import commit_of, loaded_from, state_sha256, weight_hashes
 from sternpost.jobs.pack_hub import pack_folder, push
 from sternpost.judges import WordListJudge
 from sternpost.policy import LEVELS, Level
@@ -138,17 +138,17 @@ def check_model(pack: Pack, level: str, model: Any) -> None:
     """Raises PackError unless `model` is the pack's: by the hashes of its files, else of its
     weights; another dtype or a quantized load must give the golden verdicts."""
     wanted = pack.files.body["model"]
-    name, commit = (getattr(model.config, key, None) for key in ("_name_or_path", "_commit_hash"))
-    folder = folder_of(name or "", commit)
+    folder = loaded_from(model)
     meant = _at(wanted["source"], wanted.get("revision"))
     if folder is not None and wanted["files"]:
         got = weight_hashes(folder)
         if got != wanted["files"]:
             other = sorted(name for name in {*got, *wanted["files"]}
                            if got.get(name) != wanted["files"].get(name))
-            raise PackError(f"The pack at {pack.path} is for {meant}; the model {_at(name, commit)}"
-                            f" (files in {folder}) is another: {', '.join(other)} differ. Load the "
-                            "pack's model, or make a pack for this one with sternpost run.")
+            name = _at(getattr(model.config, "_name_or_path", None) or folder, commit_of(folder))
+            raise PackError(f"The pack at {pack.path} is for {meant}; the model {name} (files in "
+                            f"{folder}) is another: {', '.join(other)} differ. Load the pack's "
+                            "model, or make a pack for this one with sternpost run.")
     elif wanted["state_sha256"] != state_sha256(model):
         raise PackError(f"The pack at {pack.path} is for {meant}; this model's weights "
                         "are others (and it names no folder whose files could be compared). Load "

@@ -10,7 +10,14 @@ from torch import Tensor
 from sternpost.engines.transformers import TransformersEngine
 from sternpost.gates import FittedGate
 from sternpost.jobs.gate import Gated
-from sternpost.jobs.load import folder_of, read_template, sae_sha256, state_sha256, weight_hashes
+from sternpost.jobs.load import (
+    commit_of,
+    folder_of,
+    read_template,
+    sae_sha256,
+    state_sha256,
+    weight_hashes,
+)
 from sternpost.jobs.pack import model_kind
 from sternpost.jobs.run_settings import RunSettings
 from sternpost.policy import Level
@@ -27,9 +34,8 @@ _SHOWN = ("unsafe_refusal", "over_refusal", "capability", "discrimination", "inc
 def pack_body(engine: TransformersEngine, sae: SAE, settings: RunSettings) -> dict[str, Any]:
     """What pack.json says of the model, and of how it is spoken to."""
     folder = folder_of(settings.model, settings.revision)
-    commit = getattr(engine.model.config, "_commit_hash", None)  # of a model of the Hub
     return {
-        "model": {"source": settings.model, "revision": commit or settings.revision,
+        "model": {"source": settings.model, "revision": commit_of(folder) or settings.revision,
                   "files": {} if folder is None else weight_hashes(folder),
                   "state_sha256": state_sha256(engine.model), "dtype": model_kind(engine.model)},
         "hookpoint": str(sae.hookpoint),

@@ -18,6 +18,7 @@ from sternpost.jobs.goal import Sought
 from sternpost.jobs.pack import Pack
 from sternpost.jobs.trace_settings import TraceSettings
 from sternpost.jobs.trace_tokens import Active, largest, pieces, short
+from sternpost.policy import opened
 from sternpost.sae import SAE, FeatureActs
 from sternpost.types import (
     REFUSAL,
@@ -181,17 +182,19 @@ class Tracer:
     def gate(self, pack: Pack) -> tuple[dict[str, Any] | None, list[float] | None]:
         """The gate of a pack with its decision at t_inst, and its risk at every token of the
         prompt; None for a pack without one."""
-        plan = pack.at(pack.levels[-1])
+        plan = pack.at("high" if "high" in pack.levels else pack.levels[-1])
         if plan.gate is None:
             return None, None
         if plan.check is not None:  # first: it says whose pack it is
             plan.check(self.engine.model)
         self.engine.check(plan)
         at, threshold = plan.gate.hookpoint, plan.gate.threshold
-        risks = plan.gate.risk(self.stream(at)[:len(self.prompt)]).tolist()
+        stream = self.stream(at)[:len(self.prompt)]
+        risks = plan.gate.risk(stream).tolist()
         risk = risks[self.t_inst]
+        doses = opened(plan, plan.gate.risks(stream[self.t_inst:self.t_inst + 1]), len(plan.edits))
         return {"pack": plan.pack, "kind": plan.gate.kind, "layer": at.layer, "risk": short(risk),
-                "threshold": threshold, "fired": risk > threshold}, [short(one) for one in risks]
+                "threshold": threshold, "fired": bool(doses.any())}, [short(one) for one in risks]
 
 
 def _request(text: str) -> Request:
