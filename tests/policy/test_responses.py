@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sternpost.errors import PolicyError
@@ -32,6 +32,7 @@ def test_a_response_is_the_line_through_its_points(points: tuple[tuple[float, fl
 
 
 @given(POINTS, RISK, st.floats(-1, 0), st.floats(0, 1))
+@example(((0.0, -1.0), (0.1, 1e-31), (0.1, -1.0)), 1.0, -1.0, 0.0)  # a crossing on a jump
 def test_a_floor_and_a_cap_cut_the_dose(points: tuple[tuple[float, float], ...], risk: float,
                                         floor: float, cap: float) -> None:
     at = torch.tensor([risk], dtype=torch.float64)

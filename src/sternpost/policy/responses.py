@@ -62,9 +62,9 @@ class Response:
         """The same, never below `floor` or above `cap`."""
         if not floor <= cap:
             raise PolicyError(f"A floor lies at or below its cap; got {floor!r} and {cap!r}.")
-        cut = sorted({(risk, dose) for pair in pairwise(self.points)
-                      for risk, dose in _crossings(pair, (floor, cap))})
-        points = sorted([*self.points, *cut], key=lambda p: p[0]) if cut else self.points
+        points = [self.points[0]]
+        for before, after in pairwise(self.points):
+            points += [*_crossings((before, after), (floor, cap)), after]
         return Response(tuple((risk, min(max(dose, floor), cap)) for risk, dose in points),
                         self.category)
 
@@ -80,10 +80,10 @@ class Response:
 
 def _crossings(pair: tuple[tuple[float, float], tuple[float, float]],
                levels: tuple[float, float]) -> list[tuple[float, float]]:
-    """Where the line between two points crosses each level."""
+    """Where the line between two points crosses each level, in order."""
     (x0, y0), (x1, y1) = pair
-    return [(x0 + (x1 - x0) * (level - y0) / (y1 - y0), level) for level in levels
-            if x1 > x0 and min(y0, y1) < level < max(y0, y1)]
+    return sorted((min(x0 + (x1 - x0) * (level - y0) / (y1 - y0), x1), level) for level in levels
+                  if x1 > x0 and min(y0, y1) < level < max(y0, y1))
 
 
 def step(threshold: float, dose: float = 1.0, category: str | None = None) -> Response:
