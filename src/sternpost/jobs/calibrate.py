@@ -146,9 +146,12 @@ class Calibrating:
             tested = measure_levels(bench, plans, single)
             build_ups = measure_build_ups(bench, {"baseline": None, **plans}, splits.test)
             must = must_rows(bench, plans, self.given.must)
+        requests = {p.request.sha256: p.request for p in splits.test}
         best = FREER if FREER in points else list(points)[-1]
         others, chosen = self._others(table, reads, Ours(
-            sae, gates, points[best].threshold, proposed.raised, settings.aim == "freer"), tested)
+            sae, gates, points[best].threshold, proposed.raised,
+            self.budgets[best].capability if best in self.budgets else 1.0,
+            settings.aim == "freer"), tested)
         warnings += [*self.inputs.warnings, *gates.warnings, *self.given.warnings]
         alike = why_alike(points, table)
         body = {
@@ -162,8 +165,8 @@ class Calibrating:
             "searched": notes, "conditions": _conditions({**tested, **others}),
             "methods": chosen, "against": {"level": best, **compared(
                 tested[best], {"baseline": tested["baseline"], **others})},
-            "bought": bought(bench, tested[best], tested["baseline"], {
-                p.request.sha256: p.request for p in splits.test}),
+            "bought": {name: bought(bench, tested[name], tested["baseline"], requests)
+                       for name in plans},
             "build_ups": build_ups, "why_alike": alike, "must": must,
             "warnings": [*warnings, *([alike] if alike else [])], "timing": watch.seconds}
         self._write((sae, gates, levels), tested, others, body)

@@ -32,7 +32,7 @@ from sternpost.gates import (
     held_out,
     to_tensors,
 )
-from sternpost.gates.coverage import FEW
+from sternpost.gates.coverage import FEW, UNNAMED
 from sternpost.jobs.bench import Bench, own_replies
 from sternpost.jobs.calibrate_settings import CalibrateSettings
 from sternpost.sae import SAE
@@ -44,6 +44,8 @@ GAP = 0.05
 """AUROC by which a gate may do worse on sources that it did not see before a warning says so."""
 FALSE_FIRE = 0.01
 """Budget at which false fire across sources is told."""
+NAMED = 8
+"""Values that a warning names, at most."""
 SURE = 0.0025
 """Share of unsafe prompts that may lie below."""
 LEFT_OUT = 1000
@@ -73,7 +75,7 @@ class Read:
 
     def column(self, name: str) -> np.ndarray:
         """[row]: source, family or category, with a name where there is none."""
-        return np.array([getattr(p, name) or "none" for p in self.prompts])
+        return np.array([getattr(p, name) or UNNAMED for p in self.prompts])
 
     def some(self, keep: Sequence[bool] | np.ndarray) -> "Read":
         """Some of the rows."""
@@ -205,12 +207,14 @@ def _across(fit: Read, make: Fit, columns: Sequence[str], seed: int) -> dict[str
     out: dict[str, Any] = {}
     for column in columns:
         names = fit.column(column)
+        names = np.where(names == "none", UNNAMED, names) if column == "category" else names
         if len(set(names[fit.harmful])) + len(set(names[~fit.harmful])) < 3:
             continue  # nothing of its side would be left
         found = held_out(fit.h, fit.harmful, fit.clusters, names, make, seed)
-        out[column] = {"within": _area(found.within, fit), "auroc": _area(found.across, fit),
-                       "alone": list(found.alone),
-                       "false_fire": _false_fire(found.across, fit, names)}
+        # rows without a value are no source: without them all a gate would know no harmless prompt
+        across = np.where(names == UNNAMED, found.within, found.across)
+        out[column] = {"within": _area(found.within, fit), "auroc": _area(across, fit),
+                       "alone": list(found.alone), "false_fire": _false_fire(across, fit, names)}
     return out
 
 
@@ -274,8 +278,9 @@ def _warnings(about: Mapping[str, Any]) -> list[str]:
                            "that it did not see: it knows these sources better than harm.")
     few = [f"{column} {value}" for column, values in about["coverage"].items()
            for value, sides in values.items() if sides[1] < FEW]
-    return out + [f"gate: fitted on fewer than {FEW} benign prompts of {', '.join(few)}; how often "
-                  "it fires on such is not known."] if few else out
+    more = f" and {len(few) - NAMED} others (see the card)" if len(few) > NAMED else ""
+    return out + [f"gate: fitted on fewer than {FEW} benign prompts of {', '.join(few[:NAMED])}"
+                  f"{more}; how often it fires on such is not known."] if few else out
 
 
 def with_threshold(gate: FittedGate, value: float) -> FittedGate:

@@ -8,8 +8,11 @@
     cast          the same direction added where a cosine gate fires (CAST, arXiv 2409.05907)
     alphasteer    the direction of refusal added in the dose of a null-space gate (2506.07022)
 
-Each setting's D is counted on part of the development rows; the best is measured once on test
-prompts. A setting of cast or alphasteer is a strength; thresholds cost no trial, as for our own.
+Each setting is counted on part of the development rows. Of those that keep the level's budget of
+capability and break no more replies than a level may, the one with the best D is measured once on
+test prompts; where none keeps them, the best of all, and the record says so: a broken model refuses
+nothing harmless either. A setting of cast or alphasteer is a strength; thresholds cost no trial, as
+for our own.
 Not covered: AlphaSteer's own reading at every token: here it reads at t_inst, as all gates do.
 """
 
@@ -26,6 +29,7 @@ from sternpost.features import difference_in_means
 from sternpost.gates import fit_cosine, fit_nullspace
 from sternpost.jobs.bench import Bench, Trial
 from sternpost.jobs.calibrate_gates import Gates, Read, read_t_inst
+from sternpost.jobs.calibrate_levels import BROKEN
 from sternpost.jobs.calibrate_search import thinned
 from sternpost.jobs.calibrate_writes import Table
 from sternpost.jobs.find import clamp_value, d_points
@@ -62,6 +66,8 @@ class Ours:
     threshold: float
     """Of the level that is compared."""
     raised: Sequence[int]
+    lost: float
+    """Points of capability that it may cost."""
     freer: bool
     """Whether refusal is to be lowered: strengths are then tried with both signs."""
 
@@ -73,11 +79,11 @@ class Methods:
                  trials: int) -> None:
         self.bench, self.table, self.reads, self.ours = bench, table, reads, ours
         self.trials = trials
-        chats = table.of("unsafe") | table.of("safe")
-        keep = thinned(table, np.ones(len(table.prompts), dtype=bool)) & chats
+        keep = thinned(table, np.ones(len(table.prompts), dtype=bool))
         self.part = [p for p, some in zip(table.prompts, keep, strict=True) if some]
-        self.risk = {p.request.sha256: risk for p, risk in zip(table.prompts, table.risk,
-                                                               strict=True)}
+        own = table.some(keep)
+        self.own = {"right": _share(own.hit[own.of("capability")]),
+                    "broken": _share(own.incoherent[~own.of("capability")])}
 
     def measured(self, name: str, test: Sequence[LabelledPrompt],
                  baseline: Sequence[Sample]) -> tuple[list[Sample], dict[str, Any]]:
@@ -99,8 +105,9 @@ class Methods:
                 Trial(f"system-{part}-{at}", "system"), prompts)
 
         some = range(min(self.trials, len(SYSTEM)))
-        best = max(some, key=lambda at: d_points(lines(at, self.part, "part")))
-        return lines(best, test, "test"), {"system": SYSTEM[best], "trials": len(some)}
+        found = {str(at): lines(at, self.part, "part") for at in some}
+        best, note = self._chosen(found)
+        return lines(int(best), test, "test"), {"system": SYSTEM[int(best)], **note}
 
     def _hard_refusal(self, test: Sequence[LabelledPrompt],
                       baseline: Sequence[Sample]) -> tuple[list[Sample], dict[str, Any]]:
@@ -172,7 +179,7 @@ class Methods:
     def _best(self, name: str, plans: Mapping[str, Plan],
               test: Sequence[LabelledPrompt]) -> tuple[list[Sample], dict[str, Any]]:
         """The test lines of the plan with the best D on part of the development rows."""
-        found: dict[str, float] = {}
+        found: dict[str, list[Sample]] = {}
         groups: dict[Any, list[str]] = {}
         for key, plan in plans.items():  # those that differ in their edits alone go together
             threshold = None if plan.gate is None else plan.gate.threshold
@@ -180,16 +187,34 @@ class Methods:
         for keys in groups.values():
             trials = [Trial(f"{name}-part-{key}", name, plans[key]) for key in keys]
             lines = self.bench.several(trials, self.part, name)
-            found |= {key: d_points(mine) for key, mine in zip(keys, lines, strict=True)}
-        best = max(found, key=lambda key: found[key])
+            found |= dict(zip(keys, lines, strict=True))
+        best, note = self._chosen(found)
         (lines,) = self.bench.several([Trial(f"{name}-test", name, plans[best])], test, name)
-        return lines, {"setting": best, "development_d": found[best], "trials": len(plans)}
+        return lines, {"setting": best, **note}
+
+    def _chosen(self, found: Mapping[str, Sequence[Sample]]) -> tuple[str, dict[str, Any]]:
+        """The setting with the best D of those that keep the budget, else of all."""
+        whole = [key for key, lines in found.items() if self._keeps(lines)]
+        best = max(whole or found, key=lambda key: d_points(found[key]))
+        return best, {"development_d": d_points(found[best]), "trials": len(found),
+                      "within_budget": bool(whole)}
+
+    def _keeps(self, lines: Sequence[Sample]) -> bool:
+        right = _share([s["hit"] for s in lines if s["kind"] == "capability"])
+        broken = _share([s["verdict"] == "incoherent" for s in lines if s["kind"] != "capability"])
+        return right >= self.own["right"] - self.ours.lost \
+            and broken <= self.own["broken"] + BROKEN
 
     def _direction(self) -> Tensor:
         """Difference in means of unsafe and safe gate_fit prompts at t_inst."""
         fit = self.reads["gate_fit"]
         harmful = torch.from_numpy(fit.harmful)
         return difference_in_means(fit.h[harmful], fit.h[~harmful])
+
+
+def _share(hits: Any) -> float:
+    """In percent; 0 of none."""
+    return 100 * float(np.mean(hits)) if len(hits) else 0.0
 
 
 def _words(fit: Read) -> Callable[[Sequence[str]], list[float]]:
