@@ -199,7 +199,7 @@ class Calibrating:
         body["pack"] = write_pack(path / "pack", build_calibrated(
             engine, Parts(sae, gates.gate, levels), tested, {
                 "body": body, "settings": self.settings, "requests": requests,
-                "judge": bench.judge, "splits": used.as_dict(self.inputs.train)}))
+                "judge": bench.judge, "splits": used.as_dict()}))
         write_json(path / FILE, body)
         bench.folder.close()
 
