@@ -57,6 +57,12 @@ def test_tasks_are_halved_by_split_or_by_cluster() -> None:
         p.request.sha256 for p in mine}
 
 
+@pytest.fixture(autouse=True)
+def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No prompt is known from training: telling those takes seconds."""
+    monkeypatch.setattr("sternpost.jobs.inputs.trained_on", lambda name: [])
+
+
 def files(folder: Path) -> dict[str, Any]:
     rows = {kind: [{"prompt": f"{kind} request number {at} about {at * 31} things",
                     "split": ("search", "gate_fit", "gate_calibration", "test")[at % 4]}

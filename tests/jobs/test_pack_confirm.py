@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import sternpost
-from sternpost.dinghy import confirm_prompts, demo_prompts, splits
+from sternpost.dinghy import confirm_prompts, levels, splits
 from sternpost.engines.transformers import TransformersEngine
 from sternpost.errors import InputError, LeakageError, ModelError, PackError
 from sternpost.files import sha256_text
@@ -59,9 +59,9 @@ def test_it_writes_levels_jsons_schema(small: None, cli: Any, tmp_path: Path) ->
     assert left_in(tmp_path) == ["levels.json"]
     found, pack = json.loads(out.read_text()), sternpost.load_pack("dinghy")
     assert found.keys() == {"schema_version", "baseline", "levels", "provenance"}
-    assert list(found["levels"]) == ["off", "high"]
+    assert list(found["levels"]) == ["off", "low", "medium", "high", "max"]
     for level in (found["baseline"], *found["levels"].values()):
-        assert level.keys() == pack.costs["baseline"].keys()
+        assert level.keys() == pack.costs["baseline"].keys() - {"build_ups"}
         assert level["unsafe_refusal"]["n"] == 12
         assert level["over_refusal"]["n"] == 16
         assert level["capability"]["n"] == 10
@@ -71,7 +71,7 @@ def test_it_writes_levels_jsons_schema(small: None, cli: Any, tmp_path: Path) ->
     told = found["provenance"]
     assert told["pack"] == pack.files.sha256
     assert told["prompts"]["unsafe"] == {"n": 14, "clusters": told["prompts"]["unsafe"]["clusters"]}
-    assert "does not keep the perplexity" in said.out
+    assert "does not keep the perplexity" not in said.out
     for text in ("baseline", "high", "in the pack", "unsafe", str(out)):
         assert text in said.out
     assert "\noff " not in said.out  # it is the baseline
@@ -104,11 +104,11 @@ def test_python_gives_a_record(small: None, tmp_path: Path,
     done = sternpost.pack_confirm(pack="dinghy", seed=3, out=str(tmp_path / "f.json"))
     assert len(asked) == 14 + 16 + 10  # the unsteered model is asked once
     table = done.to_pandas()
-    assert table["level"].tolist() == ["baseline", "off", "high"]
-    assert table["unsafe_refusal.n"].tolist() == [12, 12, 12]
+    assert table["level"].tolist() == ["baseline", "off", "low", "medium", "high", "max"]
+    assert table["unsafe_refusal.n"].tolist() == [12] * 6
     assert "<table" in done._repr_html_()
     assert done.stated == sternpost.load_pack("dinghy").costs
-    assert len(done.notes) == 1
+    assert done.notes == []
 
 
 def test_an_interrupted_one_goes_on_to_the_same_figures(small: None, cli: Any, tmp_path: Path,
@@ -175,12 +175,12 @@ def test_what_is_drawn_is_neither_in_the_pack_nor_in_training(
 def test_where_the_corpus_has_no_others_it_is_said(small: None,
                                                    monkeypatch: pytest.MonkeyPatch) -> None:
     pack = sternpost.load_pack("dinghy")
-    rows = [row for row in demo_prompts()["safe"] if row["split"] == "test"][:3]
+    rows = [{"prompt": row["prompt"]} for row in pack.files.golden if row["kind"] == "safe"][:3]
 
     def draw(seed: int, taken: set[str]) -> dict[str, Any]:
         if sha256_text(rows[0]["prompt"]) in taken:
             raise InputError("too few")
-        return {"safe": [{k: v for k, v in row.items() if k != "split"} for row in rows]}
+        return {"safe": rows}
 
     monkeypatch.setattr("sternpost.dinghy.confirm_prompts", draw)
     prompts, notes = pack_prompts.prompts_of(ConfirmSettings(pack="dinghy", seed=5, out="x"), pack,
@@ -192,12 +192,11 @@ def test_where_the_corpus_has_no_others_it_is_said(small: None,
 
 def test_files_are_measured_and_what_was_fitted_on_is_refused(
         small: None, cli: Any, tmp_path: Path, prompt_file: Any) -> None:
-    rows = demo_prompts()
     names = {}
-    for kind in ("unsafe", "safe"):
+    for kind, sort in (("unsafe", "unsafe_wrapped"), ("safe", "how_to")):
         for split in ("test", "gate_fit"):
-            mine = [{k: v for k, v in row.items() if k != "split"} for row in rows[kind]
-                    if row["split"] == split][:8]
+            rows = splits.several(levels._maker(sort, split), 8, f"levels {split} {sort}")
+            mine = [row.prompt() for row in rows]
             names[kind, split] = prompt_file(f"{kind}-{split}.jsonl", mine)
     out = tmp_path / "out" / "f.json"
     good = ("--unsafe", names["unsafe", "test"], "--safe", names["safe", "test"])
@@ -253,6 +252,9 @@ def test_the_limit_of_perplexity_is_the_packs(small: None, rewritten: Rewrite,
     assert broken["hits"] == broken["n"]
     assert done.notes == []
     assert done.found["provenance"]["judge"]["nll_limit"] == -1.0
+    old = rewritten(judge={key: value for key, value in judge.items() if key != "nll_limit"})
+    done = sternpost.pack_confirm(pack=old, seed=3, out=str(tmp_path / "g.json"))
+    assert ["does not keep the perplexity" in note for note in done.notes] == [True]
 
 
 def test_a_pack_of_another_judge_is_refused(small: None, rewritten: Rewrite,

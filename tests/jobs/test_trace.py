@@ -240,7 +240,7 @@ def test_the_gate_says_what_it_says_when_it_steers(tmp_path: Path) -> None:
     assert said.proof is not None
     assert gate["risk"] == pytest.approx(said.proof.risk, rel=1e-3)
     assert gate["fired"] is said.proof.fired is False
-    assert gate["layer"] == 2
+    assert gate["layer"] == 4
     (at,) = [t for t in tokens if t["part"] == "t_inst"]
     assert at["risk"] == gate["risk"]
     assert [t["risk"] is None for t in tokens] == [t["part"] == "response" for t in tokens]

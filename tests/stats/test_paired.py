@@ -38,13 +38,13 @@ def test_it_is_a_naive_bootstrap_over_clusters() -> None:
 def test_without_a_difference_p_is_small_as_often_as_it_says() -> None:
     rng = np.random.default_rng(1)
     small = 0
-    for _ in range(200):
+    for _ in range(100):
         a, b = rng.random(120) < .5, rng.random(120) < .5
         rows = PairedRows(a.tolist(), b.tolist(), [str(at // 2) for at in range(120)])
         c, d = rng.random(120) < .2, rng.random(120) < .2
         safe = PairedRows(c.tolist(), d.tolist(), [str(at) for at in range(120)])
         small += paired_discrimination(rows, safe).p <= .05
-    assert small / 200 <= .05 + 2 * (.05 * .95 / 200) ** .5 + .01
+    assert small / 100 <= .05 + 2 * (.05 * .95 / 100) ** .5 + .01
 
 
 def test_holm_multiplies_and_never_falls() -> None:
