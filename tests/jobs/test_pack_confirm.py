@@ -111,6 +111,7 @@ def test_python_gives_a_record(small: None, tmp_path: Path,
     assert done.notes == []
 
 
+@pytest.mark.slow
 def test_an_interrupted_one_goes_on_to_the_same_figures(small: None, cli: Any, tmp_path: Path,
                                                         monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(*_: Any, **__: Any) -> Any:
@@ -243,6 +244,7 @@ def test_only_a_shipped_models_corpus_is_drawn_from(rewritten: Rewrite, tmp_path
 
 # ---- as the pack was measured --------------------------------------------------------------------
 
+@pytest.mark.slow
 def test_the_limit_of_perplexity_is_the_packs(small: None, rewritten: Rewrite,
                                               tmp_path: Path) -> None:
     judge = sternpost.load_pack("dinghy").files.body["judge"]
@@ -288,6 +290,7 @@ def test_it_is_asked_as_the_pack_was(small: None, rewritten: Rewrite, tmp_path: 
         f"<|user|>!Be brief.{prompt.request.text}<|end|>"
 
 
+@pytest.mark.slow
 def test_the_model_may_lie_elsewhere_and_must_be_the_packs(
         small: None, cli: Any, tmp_path: Path, tiny_models: dict[str, str]) -> None:
     shipped = Path(splits.__file__).parent / "model"
