@@ -55,7 +55,7 @@ def pushed(tmp_path_factory: pytest.TempPathFactory) -> Pushed:
     root = tmp_path_factory.mktemp("hub")
     mine = read_pack(pack_folder("dinghy"))
     write_pack(root / "pack", replace(mine, evaluations=[{"kind": "calibration"}]))
-    write_pack(root / "old", replace(mine, card="# Old"))
+    write_pack(root / "old", replace(mine, card="# Old", evaluations=()))
     with Hub() as hub:
         first = hub.commit("me/my-pack", {f.name: f.read_bytes() for f in
                                           (root / "old").iterdir()})
@@ -88,7 +88,7 @@ def test_what_is_pushed_is_the_folder_and_a_readme(pushed: Pushed) -> None:
 @pytest.mark.slow
 def test_what_is_fetched_is_what_was_pushed_and_no_more(pushed: Pushed) -> None:
     assert pushed.said["same"]
-    assert pushed.said["levels"] == ["off", "high"]
+    assert pushed.said["levels"] == ["off", "low", "medium", "high", "max"]
     fetched = Path(pushed.said["path"])
     assert fetched.is_relative_to(pushed.home)
     assert sorted(f.name for f in fetched.iterdir()) == sorted(FILES)  # no README.md
