@@ -9,8 +9,9 @@ import torch
 
 import sternpost
 from sternpost.dinghy import demo_prompts
-from sternpost.files import read_json, read_jsonl, write_jsonl
+from sternpost.files import read_json, read_jsonl, write_json, write_jsonl
 from sternpost.jobs.calibrate_settings import METHODS
+from sternpost.policy import Response
 from sternpost.store import rates_of
 
 pytestmark = pytest.mark.slow
@@ -161,3 +162,25 @@ def test_freer_answers_more_of_what_is_safe(told: dict[str, Any], tmp_path: Path
     assert list(levels) == ["off", "high"]
     assert levels["high"]["development"]["over_refusal_change"] <= 0
     assert "lowers refusal" in sternpost.load_pack(tmp_path / "freer" / "pack").card
+
+
+def test_both_live_in_one_plan_and_no_prompt_gets_both(told: dict[str, Any],
+                                                       tmp_path: Path) -> None:
+    features = tmp_path / "features.json"
+    ranked = [{"feature": f, "discrimination": {"points": 50.0 - f}} for f in (3, 7, 11)]
+    write_json(features, {"methods": {"causal_grid": ranked}, "harm": [{"feature": 19}], "sets": [
+        {"edits": [{"edit": "Clamp", "feature": 7}, {"edit": "Ablate", "feature": 23}]}]})
+    found: Any = sternpost.calibrate(**{
+        **told, "out": str(tmp_path / "both"), "methods": "", "aim": "both", "allow_weaken": True,
+        "features": str(features), "trials": 8, "budgets": "high=10/10"})
+    high = found.found["levels"]["high"]
+    risks = torch.linspace(0, 1, 200, dtype=torch.float64)
+    doses = torch.stack([Response.of(one).dose(risks) for one in high["responses"]])
+    raised = torch.tensor([edit.get("value", -1) > 0 for edit in high["edits"]])
+    raising = {edit["feature"] for edit, up in zip(high["edits"], raised, strict=True) if up}
+    assert raising <= {3, 7, 11}  # only what features.json names is raised
+    # every edit is made on one side of the thresholds, and no risk lies on both
+    above, below = doses[:, -1] > 0, doses[:, 0] > 0
+    assert bool((above ^ below).all())
+    assert bool(above.any())
+    assert not bool(((doses[above].amax(0) > 0) & (doses[below].sum(0) > 0)).any())

@@ -85,8 +85,12 @@ def test_rows_that_must_be_answered_are_never_fitted_on(tmp_path: Path) -> None:
     assert [p.request.text for p in given.must["answer"]] == [row["prompt"] for row in mine]
     gone = {p.request.text for p in before.splits.search} - {
         p.request.text for p in after.splits.search}
-    assert gone == {mine[0]["prompt"]}
-    assert "1 prompts of --must-answer" in given.warnings[0]
+    # one changed word makes a near-duplicate: no number of these rows is another prompt
+    assert mine[0]["prompt"] in gone
+    near = {p.request.text for p in before.splits.search} & {
+        p.request.text for p in after.splits.search}
+    assert not [text for text in near if "number 4 about" in text]
+    assert "prompts of --must-answer or --must-refuse" in given.warnings[0]
     assert after.splits.test == before.splits.test
 
 

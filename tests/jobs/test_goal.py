@@ -76,7 +76,7 @@ def test_prompts_of_the_goal_stand_in_for_those_not_given(tmp_path: Path) -> Non
     (("\\\\bsorry", "("), "no regular expression"),
     (('"Say sorry."', ""), "archetype is a list of texts"),
     (('patterns = ["\\\\bsorry\\\\b"]', 'judge = "away.py:x"\nwanted = ["shown"]'),
-     "judge is file.py:name"),
+     "A judge of yours is file.py:name"),
     (('patterns = ["\\\\bsorry\\\\b"]', 'judge = "a.py:x"\nwanted = ["rude"]'), "wanted lists"),
     (("name", "name = ["), "not a TOML file")])
 def test_a_wrong_goal_is_told_what_is_wrong(tmp_path: Path, change: tuple[str, str],

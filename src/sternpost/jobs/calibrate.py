@@ -22,11 +22,11 @@ from sternpost.errors import ModelError
 from sternpost.files import read_json, write_json, write_jsonl
 from sternpost.jobs.bench import Bench, Trial
 from sternpost.jobs.calibrate_gates import Gates, Read, fit_gates, read_t_inst
-from sternpost.jobs.calibrate_inputs import Given, given_features, read_calibration
-from sternpost.jobs.calibrate_levels import Point, both, why_alike
+from sternpost.jobs.calibrate_inputs import Given, Proposed, given_features, read_calibration
+from sternpost.jobs.calibrate_levels import Point, joined, why_alike
 from sternpost.jobs.calibrate_methods import Methods, Ours, bought, compared
 from sternpost.jobs.calibrate_search import FINALISTS, PART, Searching
-from sternpost.jobs.calibrate_settings import FREER, CalibrateSettings
+from sternpost.jobs.calibrate_settings import FREER, Budget, CalibrateSettings
 from sternpost.jobs.calibrate_writes import Open, Table, freer_space, safer_space
 from sternpost.jobs.dry_run import RunPlan, plan_of
 from sternpost.jobs.inputs import Inputs
@@ -40,6 +40,7 @@ from sternpost.jobs.start import baseline, open_bench, run_folder
 from sternpost.policy import Level
 from sternpost.sae import SAE
 from sternpost.store import Sample, change, rates_of, write_pack
+from sternpost.types import LabelledPrompt, Request
 
 FILE = "calibration.json"
 
@@ -104,13 +105,51 @@ class Calibrating:
 
     def run(self, warnings: list[str]) -> None:
         """All of it, in order."""
-        bench, settings, splits = self.bench, self.settings, self.inputs.splits
-        watch = bench.watch
+        known = self._known()
+        points, notes = self._points(known)
+        levels = {"off": Level(), **{name: point.level for name, point in points.items()}}
+        plans = {name: level.plan(known.sae, known.gates.gate) for name, level in levels.items()
+                 if level.edits}
+        with self.bench.watch.stage("test", "Baseline and every level on prompts not used so far"):
+            tested = measure_levels(self.bench, plans, self.tested)
+            body = {"build_ups": measure_build_ups(self.bench, {"baseline": None, **plans},
+                                                   self.inputs.splits.test),
+                    "must": must_rows(self.bench, plans, self.given.must)}
+        best = FREER if FREER in points else list(points)[-1]
+        others, chosen = self._others(known, best, points[best], tested)
+        alike = why_alike(points, known.table)
+        body |= {
+            "levels": {name: {**level.as_dict(level.directions()),
+                              **({"development": points[name].costs.as_dict()}
+                                 if name in points else {})} for name, level in levels.items()},
+            "gate": known.gates.about, "searched": notes, "methods": chosen, "why_alike": alike,
+            "conditions": _conditions({**tested, **others}),
+            "against": {"level": best, **compared(
+                tested[best], {"baseline": tested["baseline"], **others})},
+            "bought": {name: bought(self.bench, tested[name], tested["baseline"], self.requests)
+                       for name in plans},
+            "warnings": [*warnings, *self.inputs.warnings, *known.gates.warnings,
+                         *self.given.warnings, *([alike] if alike else [])]}
+        self._write(known, levels, (tested, others), body)
+
+    @property
+    def tested(self) -> list[LabelledPrompt]:
+        """Test prompts but for build-ups, which are counted apart."""
+        return [p for p in self.inputs.splits.test if p.kind != "unsafe" or not is_script(p)]
+
+    @property
+    def requests(self) -> dict[str, Request]:
+        """The test prompts' requests, by sha256."""
+        return {p.request.sha256: p.request for p in self.inputs.splits.test}
+
+    def _known(self) -> "Known":
+        """What the model says and reads by itself, and the gate."""
+        bench, splits, watch = self.bench, self.inputs.splits, self.bench.watch
         with watch.stage("baseline", "What the model says by itself"):
             search, own = baseline(bench, self.inputs)
             tasks = bench.lines(Trial("search-tasks", "baseline"), self.given.tasks)
         with watch.stage("sae", "Its residual stream as sparse features"):
-            sae = obtain_sae(bench, self.inputs, settings, own).sae
+            sae = obtain_sae(bench, self.inputs, self.settings, own).sae
         with watch.stage("gates", "When: gates, looked at on sources they did not see"):
             reads = {"search": read_t_inst(bench, splits.search, sae, "search", own),
                      "gate_fit": read_t_inst(bench, splits.gate_fit, sae, "gate_fit",
@@ -118,90 +157,84 @@ class Calibrating:
                      "gate_calibration": read_t_inst(bench, splits.gate_calibration, sae,
                                                      "gate_calibration"),
                      "tasks": read_t_inst(bench, self.given.tasks, sae, "tasks")}
-            gates = fit_gates(bench, sae, reads, settings)
+            gates = fit_gates(bench, sae, reads, self.settings)
         table = table_of(reads, gates, [*search.baseline, *tasks])
         with watch.stage("features", "What may be written"):
-            proposed = given_features(bench, settings, sae, search,
+            proposed = given_features(bench, self.settings, sae, search,
                                       ([*splits.search, *splits.gate_fit], own), self.given)
+        return Known(sae, gates, reads, table, proposed)
+
+    def _points(self, known: "Known") -> tuple[dict[str, Point], dict[str, Any]]:
+        """The operating points, and how they were searched for."""
+        aim, watch, proposed = self.settings.aim, self.bench.watch, known.proposed
         points: dict[str, Point] = {}
         notes: dict[str, Any] = {}
-        opened = Open(bench, sae, [proposed.direction])
-        searching = Searching(bench, settings, table, gates)
-        if settings.aim != "safer":
+        opened = Open(self.bench, known.sae, [proposed.refusal.safe])
+        searching = Searching(self.bench, self.settings, known.table, known.gates)
+        freer: Point | None = None
+        if aim != "safer":
             with watch.stage("freer", "How much: what makes it answer harmless prompts"):
-                space = freer_space(proposed.refusing, proposed.direction)
-                points[FREER], notes["freer"] = searching.freer(opened, space)
-        if settings.aim != "freer":
+                space = freer_space(proposed.refusal.features, proposed.refusal.safe)
+                freer, notes["freer"] = searching.freer(opened, space)
+                points[FREER] = freer
+        if aim != "freer":
             with watch.stage("safer", "How much: what makes it refuse, within each budget"):
-                space = safer_space(sae, proposed.raised, proposed.lowered, proposed.first)
-                safer, notes["safer"] = searching.safer(opened, space, points.get(FREER))
-                points = {**points, **safer} if settings.aim == "safer" else {
-                    name: replace(point, level=both(point.level, points[FREER].level))
-                    for name, point in safer.items()}
-        levels = {"off": Level(), **{name: point.level for name, point in points.items()}}
-        with watch.stage("test", "Baseline and every level on prompts not used so far"):
-            plans = {name: level.plan(sae, gates.gate) for name, level in levels.items()
-                     if level.edits}
-            single = [p for p in splits.test if p.kind != "unsafe" or not is_script(p)]
-            tested = measure_levels(bench, plans, single)
-            build_ups = measure_build_ups(bench, {"baseline": None, **plans}, splits.test)
-            must = must_rows(bench, plans, self.given.must)
-        requests = {p.request.sha256: p.request for p in splits.test}
-        best = FREER if FREER in points else list(points)[-1]
-        others, chosen = self._others(table, reads, Ours(
-            sae, gates, points[best].threshold, proposed.raised,
-            self.budgets[best].capability if best in self.budgets else 1.0,
-            settings.aim == "freer"), tested)
-        warnings += [*self.inputs.warnings, *gates.warnings, *self.given.warnings]
-        alike = why_alike(points, table)
-        body = {
-            "kind": "calibration", "model": settings.model, "layer": self.inputs.at.layer,
-            "aim": settings.aim, "allow_weaken": settings.allow_weaken,
-            "budgets": {name: list(budget) for name, budget in self.budgets.items()},
-            "gate": gates.about,
-            "levels": {name: {**level.as_dict(level.directions()),
-                              **({"development": points[name].costs.as_dict()}
-                                 if name in points else {})} for name, level in levels.items()},
-            "searched": notes, "conditions": _conditions({**tested, **others}),
-            "methods": chosen, "against": {"level": best, **compared(
-                tested[best], {"baseline": tested["baseline"], **others})},
-            "bought": {name: bought(bench, tested[name], tested["baseline"], requests)
-                       for name in plans},
-            "build_ups": build_ups, "why_alike": alike, "must": must,
-            "warnings": [*warnings, *([alike] if alike else [])], "timing": watch.seconds}
-        self._write((sae, gates, levels), tested, others, body)
+                space = safer_space(known.sae, proposed.raised, proposed.lowered, proposed.first)
+                points, notes["safer"] = searching.safer(opened, space, freer)
+        if aim == "both":
+            assert freer is not None
+            points = {name: joined(point, freer) for name, point in points.items()}
+        return points, notes
 
-    def _others(self, table: Table, reads: Mapping[str, Read], ours: Ours,
+    def _others(self, known: "Known", level: str, point: Point,
                 tested: Mapping[str, list[Sample]],
                 ) -> tuple[dict[str, list[Sample]], dict[str, Any]]:
         """Test lines of the other methods, and what was chosen for each."""
         lines: dict[str, list[Sample]] = {}
         chosen: dict[str, Any] = {}
-        methods = Methods(self.bench, table, reads, ours, self.settings.trials)
+        budget = self.budgets.get(level, Budget(0.0, 1.0))
+        methods = Methods(self.bench, known.table, known.reads, Ours(
+            known.sae, known.gates, point.threshold, known.proposed.raised,
+            known.proposed.refusal.every, budget, self.settings.aim == "freer"),
+            self.settings.trials)
         for name in self.settings.other_methods:
             with self.bench.watch.stage(name, f"Another method: {name}"):
-                lines[name], chosen[name] = methods.measured(
-                    name, [p for p in self.inputs.splits.test if p.kind != "unsafe"
-                           or not is_script(p)], tested["baseline"])
+                lines[name], chosen[name] = methods.measured(name, self.tested,
+                                                             tested["baseline"])
         return lines, chosen
 
-    def _write(self, made: tuple[SAE, Gates, Mapping[str, Level]],
-               tested: Mapping[str, Sequence[Sample]], others: Mapping[str, Sequence[Sample]],
+    def _write(self, known: "Known", levels: Mapping[str, Level],
+               lines: tuple[Mapping[str, Sequence[Sample]], Mapping[str, Sequence[Sample]]],
                body: dict[str, Any]) -> None:
-        path, bench, (sae, gates, levels) = self.bench.folder.path, self.bench, made
-        write_jsonl(path / "samples.jsonl", [line for lines in (*tested.values(), *others.values())
-                                             for line in lines])
-        engine, splits = bench.engine, self.inputs.splits
-        used = replace(splits, search=(*splits.search, *self.given.tasks))
-        assert isinstance(engine, TransformersEngine)
-        requests = {p.request.sha256: p.request for p in splits.test}
-        write_json(path / "splits.json", used.as_dict(self.inputs.train))
+        path, bench, settings, (tested, others) = (self.bench.folder.path, self.bench,
+                                                   self.settings, lines)
+        splits = replace(self.inputs.splits, search=(*self.inputs.splits.search,
+                                                     *self.given.tasks))
+        body = {"kind": "calibration", "model": settings.model, "layer": self.inputs.at.layer,
+                "aim": settings.aim, "allow_weaken": settings.allow_weaken,
+                "budgets": {name: list(budget) for name, budget in self.budgets.items()}, **body,
+                "timing": bench.watch.seconds}
+        write_jsonl(path / "samples.jsonl", [line for some in (*tested.values(), *others.values())
+                                             for line in some])
+        write_json(path / "splits.json", splits.as_dict(self.inputs.train))
+        assert isinstance(bench.engine, TransformersEngine)
         body["pack"] = write_pack(path / "pack", build_calibrated(
-            engine, Parts(sae, gates.gate, levels), tested, {
-                "body": body, "settings": self.settings, "requests": requests,
-                "judge": bench.judge, "splits": used.as_dict()}))
+            bench.engine, Parts(known.sae, known.gates.gate, levels), tested, {
+                "body": body, "settings": settings, "requests": self.requests,
+                "judge": bench.judge, "splits": splits.as_dict()}))
         write_json(path / FILE, body)
         bench.folder.close()
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a calibration knows before it searches."""
+
+    sae: SAE
+    gates: Gates
+    reads: Mapping[str, Read]
+    table: Table
+    proposed: Proposed
 
 
 def table_of(reads: Mapping[str, Read], gates: Gates, lines: Sequence[Sample]) -> Table:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -30,6 +30,7 @@ EXPLAINED = 64
 """Refusals whose first token is attributed, at most."""
 FEWEST = 5
 """Prompts of a side of a source that a direction needs."""
+T = TypeVar("T")
 Said = tuple[Sequence[LabelledPrompt], Sequence[Completion]]
 """Prompts, and the model's own replies to them."""
 
@@ -59,12 +60,12 @@ def read_calibration(settings: CalibrateSettings) -> tuple[Inputs, Given]:
     tasks, rest = halves([p for p in inputs.splits.test if p.kind == "capability"])
     test = [p for p in inputs.splits.test if p.kind != "capability"] + rest
     splits = replace(inputs.splits, test=tuple(test), warnings=())
-    named = {p.request.sha256 for rows in must.values() for p in rows}
     fitted = [p for name in SPLITS if name != "test" for p in getattr(splits, name)]
-    out = [p for p in fitted if p.request.sha256 in named]
-    splits = _without(splits, named)
-    warnings = [f"{len(out)} prompts of --must-answer or --must-refuse stood in what would be "
-                "fitted on and were taken out of it."] if out else []
+    out = _near([p for rows in must.values() for p in rows], fitted)
+    splits = _without(splits, out)
+    warnings = [f"{len(out)} prompts that would be fitted on are prompts of --must-answer or "
+                "--must-refuse, or near-duplicates, or of their cluster; they were taken out."
+                ] if out else []
     features = None if settings.features is None else _read_features(settings.features)
     if settings.capability is None:
         warnings.append("no --capability prompts: what a level costs in capability is not known.")
@@ -83,6 +84,13 @@ def halves(tasks: Sequence[LabelledPrompt],
     mine = {row for rows in together[::2] for row in rows}
     return ([p for at, p in enumerate(tasks) if at in mine],
             [p for at, p in enumerate(tasks) if at not in mine])
+
+
+def _near(named: Sequence[LabelledPrompt], fitted: Sequence[LabelledPrompt]) -> set[str]:
+    """sha256 of those of `fitted` that are prompts of `named`, or stand too near to one."""
+    rows = [*named, *fitted]
+    return {rows[at].request.sha256 for group in groups(rows) if min(group) < len(named)
+            for at in group if at >= len(named)}
 
 
 def _without(splits: Splits, named: set[str]) -> Splits:
@@ -104,6 +112,19 @@ def _read_features(path: str) -> dict[str, Any]:
     return found
 
 
+class Refusal(NamedTuple):
+    """How the model refuses, read where its reply begins."""
+
+    safe: Tensor
+    """Difference in means of refused and answered safe prompts, mean over sources so that it does
+    not tell these apart."""
+    every: Tensor
+    """The same of all prompts, safe and unsafe together."""
+    features: dict[int, float]
+    """Features that write the first token of a refusal of a safe prompt, by attribution, with
+    their mean activation there; those that do most first."""
+
+
 @dataclass(frozen=True)
 class Proposed:
     """What writes are built from."""
@@ -112,11 +133,7 @@ class Proposed:
     """Features that make the model refuse, best first."""
     lowered: tuple[int, ...]
     """Features that see harm."""
-    direction: Tensor
-    """Difference in means of the stream where a reply begins: refused less answered."""
-    refusing: dict[int, float]
-    """Features by which it refuses safe prompts, those that do most first, with their mean
-    activation there."""
+    refusal: Refusal
     first: tuple[Choice, ...] = ()
     """Sets that were found before, as points of the space."""
 
@@ -124,14 +141,13 @@ class Proposed:
 def given_features(bench: Bench, settings: CalibrateSettings, sae: SAE, search: Search,
                    said: Said, given: Given) -> Proposed:
     """Features of --feature, else of features.json, else of a search as `sternpost run` does."""
-    prompts, own = said
-    direction, refusing = _refusal(bench, sae, prompts, own)
+    refusal = _refusal(bench, sae, *said)
     if settings.aim == "freer":
-        return Proposed(tuple(refusing)[:RAISED], (), direction, refusing)
+        return Proposed(tuple(refusal.features)[:RAISED], (), refusal)
     if settings.feature:
-        return Proposed(tuple(dict.fromkeys(settings.feature)), (), direction, refusing)
+        return Proposed(tuple(dict.fromkeys(settings.feature)), (), refusal)
     if given.features is not None:
-        return replace(_of_file(given.features, sae), direction=direction, refusing=refusing)
+        return _of_file(given.features, sae, refusal)
     how = replace(settings, positions="tail+response", mode="threshold")
     some = _screening(search)
     shown = exemplars(bench, how, some)
@@ -139,10 +155,10 @@ def given_features(bench: Bench, settings: CalibrateSettings, sae: SAE, search: 
     found = also_by_d(bench, sae, found, some, how)
     best = sorted(found.candidates[:found.finalists],
                   key=lambda entry: -entry["unsafe_refusal"]["hits"])
-    return Proposed(tuple(entry["feature"] for entry in best[:RAISED]), (), direction, refusing)
+    return Proposed(tuple(entry["feature"] for entry in best[:RAISED]), (), refusal)
 
 
-def _of_file(found: dict[str, Any], sae: SAE) -> Proposed:
+def _of_file(found: dict[str, Any], sae: SAE, refusal: Refusal) -> Proposed:
     ranked = found["methods"].get("causal_grid", [])
     if not ranked:
         raise InputError("features.json ranks no feature by its effect (causal_grid is empty). "
@@ -161,7 +177,7 @@ def _of_file(found: dict[str, Any], sae: SAE) -> Proposed:
                          "Give the SAE that `features find` used: its DIR/sae.")
     first = [{**{f"raise {f}": 1.0 for f in members}, **{f"ablate {f}": True for f in cut
                                                          if f in lowered}}] if members else []
-    return Proposed(raised, lowered, torch.zeros(sae.d_model), {}, tuple(first))
+    return Proposed(raised, lowered, refusal, tuple(first))
 
 
 def _screening(search: Search) -> Search:
@@ -178,28 +194,35 @@ def _screening(search: Search) -> Search:
 
 
 def _refusal(bench: Bench, sae: SAE, prompts: Sequence[LabelledPrompt],
-             own: Sequence[Completion]) -> tuple[Tensor, dict[int, float]]:
-    """How the model refuses what is safe, read where its reply begins: the difference in means of
-    refused and answered prompts, mean over sources so that it does not tell these apart; and the
-    features that write the first token of such a refusal, by attribution."""
-    safe = [(p, c) for p, c in zip(prompts, own, strict=True) if p.kind == "safe"]
-    safe = safe[::max(1, -(-len(safe) // SEEN))]
-    shown = bench.shown([c for _, c in safe])
-    rows = bench.engine.residuals([Transcript(ids=c.prompt_ids) for _, c in safe], sae.hookpoint)
-    last = [row.values[-1].cpu() for row in rows]
-    refused = [c for (_, c), side in zip(safe, shown, strict=True) if side and c.reply_ids]
+             own: Sequence[Completion]) -> Refusal:
+    pairs = list(zip(prompts, own, strict=True))
+    safe = _some([pair for pair in pairs if pair[0].kind == "safe"], SEEN)
+    every = _some([(replace(p, source=None), c) for p, c in pairs], SEEN)
+    refused = [c for (_, c), side in zip(safe, bench.shown([c for _, c in safe]), strict=True)
+               if side and c.reply_ids]
     if len(refused) < FEWEST:  # it refuses what is unsafe alone: what does that is all there is
-        every = [c for c in own if c.reply_ids][:SEEN]
-        refused = [c for c, side in zip(every, bench.shown(every), strict=True) if side]
-    return _means(sae, [p.source for p, _ in safe], last, shown), _refusing(bench, sae, refused)
+        refused = [c for (_, c), side in zip(every, bench.shown([c for _, c in every]), strict=True)
+                   if side and c.reply_ids]
+    return Refusal(_means(bench, sae, safe), _means(bench, sae, every),
+                   _refusing(bench, sae, _some(refused, EXPLAINED)))
 
 
-def _means(sae: SAE, sources: Sequence[str | None], last: Sequence[Tensor],
-           shown: Sequence[bool]) -> Tensor:
+def _some(rows: Sequence[T], most: int) -> list[T]:
+    """At most so many of the rows, spread."""
+    return list(rows[::max(1, -(-len(rows) // most))])
+
+
+def _means(bench: Bench, sae: SAE,
+           pairs: Sequence[tuple[LabelledPrompt, Completion]]) -> Tensor:
+    """Difference in means of refused and answered prompts at the last token, of each source; mean
+    over those that have enough of both, at unit length; 0 where there are none."""
+    shown = bench.shown([c for _, c in pairs])
+    rows = bench.engine.residuals([Transcript(ids=c.prompt_ids) for _, c in pairs], sae.hookpoint)
+    last = [row.values[-1].cpu() for row in rows]
     found = []
-    for source in sorted(set(sources), key=str):
-        sides = [[h for h, one, side in zip(last, sources, shown, strict=True)
-                  if one == source and side == which] for which in (True, False)]
+    for source in sorted({p.source for p, _ in pairs}, key=str):
+        sides = [[h for h, (p, _), side in zip(last, pairs, shown, strict=True)
+                  if p.source == source and side == which] for which in (True, False)]
         if min(map(len, sides)) >= FEWEST:
             found.append(difference_in_means(*(torch.stack(side) for side in sides)))
     mean = torch.stack(found).mean(0) if found else torch.zeros(sae.d_model)
@@ -207,14 +230,13 @@ def _means(sae: SAE, sources: Sequence[str | None], last: Sequence[Tensor],
 
 
 def _refusing(bench: Bench, sae: SAE, refused: Sequence[Completion]) -> dict[int, float]:
-    some = refused[::max(1, -(-len(refused) // EXPLAINED))]
-    if not some:
+    if not refused:
         return {}
     scores, acts = torch.zeros(sae.d_sae), torch.zeros(sae.d_sae)
-    for row in bench.engine.gradients(some, sae.hookpoint):
+    for row in bench.engine.gradients(refused, sae.hookpoint):
         assert row.gradient is not None
         h, gradient = row.values[-1:].to(sae.device), row.gradient[-1].to(sae.device).float()
         active = sae.encode(h).dense()[0].float()
         acts += active.cpu()
         scores += (active * (sae.W_dec.float() @ gradient)).cpu()
-    return {f: float(acts[f] / len(some)) for f in strongest(scores, max(MEMBERS))}
+    return {f: float(acts[f] / len(refused)) for f in strongest(scores, max(MEMBERS))}

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from sternpost.errors import PolicyError
 from sternpost.jobs.calibrate_settings import Budget
 from sternpost.jobs.calibrate_writes import Measured, Table
 from sternpost.policy import Level, Response, step, until
@@ -96,7 +97,7 @@ def safer_point(table: Table, writes: Sequence[Measured], least: float, budget: 
     the budget."""
     best: Point | None = None
     for at, write in enumerate(writes):
-        for threshold in thresholds(table, least):
+        for threshold in thresholds(table, write, least):
             found = costs(table, write, table.risk > threshold)
             if within(found, budget, kl):
                 point = Point(safer_level(write.level, threshold), found, threshold, at)
@@ -109,9 +110,11 @@ def _safer(point: Point) -> tuple[float, float, float]:
     return point.costs.unsafe, -point.costs.incoherent, -point.costs.safe
 
 
-def thresholds(table: Table, least: float) -> list[float]:
-    """Thresholds from `least` up: between the risks of rows that would cost something."""
-    risks = np.unique(table.risk[~table.of("unsafe") & (table.risk > least)])
+def thresholds(table: Table, write: Measured, least: float) -> list[float]:
+    """Thresholds from `least` up: between the risks of rows that may cost something, which are all
+    but unsafe ones whose reply is whole."""
+    costly = ~table.of("unsafe") | write.incoherent
+    risks = np.unique(table.risk[costly & (table.risk > least)])
     if len(risks) > TRIED:
         risks = risks[np.linspace(0, len(risks) - 1, TRIED).astype(int)]
     return [least, *risks.tolist()]
@@ -156,14 +159,29 @@ def freer_level(write: Level, threshold: float) -> Level:
                    responses=(until(threshold),) * len(write.edits))
 
 
+def joined(safer: Point, freer: Point) -> Point:
+    """One point that does both. No row gets both writes, so changes add up."""
+    one, other = safer.costs, freer.costs
+    return replace(safer, level=both(safer.level, freer.level), costs=Costs(
+        one.unsafe + other.more_unsafe, one.safe + other.more_safe,
+        one.more_unsafe + other.more_unsafe, one.more_safe + other.more_safe,
+        one.capability + other.capability, one.incoherent + other.incoherent, one.kl + other.kl))
+
+
 def both(safer: Level, freer: Level) -> Level:
-    """One level that does both: the rows of the two never meet."""
+    """One level that does both. Raises PolicyError where a row could get both writes."""
     def answers(level: Level) -> tuple[Response, ...]:
         assert level.threshold is not None
         return level.responses or (step(level.threshold),) * len(level.edits)
 
     if not safer.edits or not freer.edits:
         return safer if safer.edits else freer
+    assert safer.threshold is not None
+    assert freer.threshold is not None
+    if freer.threshold > safer.threshold:
+        raise PolicyError(f"What makes freer is written up to a risk of {freer.threshold:.3g}, "
+                          f"what makes safer from {safer.threshold:.3g} on: rows between would get "
+                          "both. Raise the higher, or lower the other.")
     return replace(safer, edits=(*safer.edits, *freer.edits),
                    responses=(*answers(safer), *answers(freer)))
 

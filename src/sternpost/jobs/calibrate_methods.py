@@ -4,9 +4,12 @@
     hard_refusal  the same gate at the same threshold as `high`, with a fixed refusal
     classifier    a classifier of the words alone (TF-IDF, logistic), with a fixed refusal
     clamp         the paper: one feature clamped on every token of every prompt
-    diffmean      the difference in means of unsafe and safe prompts added likewise
-    cast          the same direction added where a cosine gate fires (CAST, arXiv 2409.05907)
-    alphasteer    the direction of refusal added in the dose of a null-space gate (2506.07022)
+    diffmean      a difference in means added likewise
+    cast          the same added where a cosine gate fires (CAST, arXiv 2409.05907)
+    alphasteer    the same added in the dose of a null-space gate (AlphaSteer, arXiv 2506.07022)
+
+The last three try two differences: of unsafe and safe prompts where they end (harm), and of refused
+and answered ones where the reply begins (refusal).
 
 Each setting is counted on part of the development rows. Of those that keep the level's budget of
 capability and break no more replies than a level may, the one with the best D is measured once on
@@ -28,9 +31,10 @@ from sternpost.engines.transformers import TransformersEngine
 from sternpost.features import difference_in_means
 from sternpost.gates import fit_cosine, fit_nullspace
 from sternpost.jobs.bench import Bench, Trial
-from sternpost.jobs.calibrate_gates import Gates, Read, read_t_inst
+from sternpost.jobs.calibrate_gates import Gates, Read, kinds_of, read_t_inst
 from sternpost.jobs.calibrate_levels import BROKEN
-from sternpost.jobs.calibrate_search import thinned
+from sternpost.jobs.calibrate_search import SMALLEST, thinned
+from sternpost.jobs.calibrate_settings import Budget
 from sternpost.jobs.calibrate_writes import Table
 from sternpost.jobs.find import clamp_value, d_points
 from sternpost.policy import Doses, Response
@@ -66,10 +70,12 @@ class Ours:
     threshold: float
     """Of the level that is compared."""
     raised: Sequence[int]
-    lost: float
-    """Points of capability that it may cost."""
+    refusal: Tensor
+    """The direction of refusal."""
+    budget: Budget
+    """Of that level."""
     freer: bool
-    """Whether refusal is to be lowered: strengths are then tried with both signs."""
+    """Whether refusal is to be lowered: what is added is then subtracted."""
 
 
 class Methods:
@@ -121,8 +127,8 @@ class Methods:
         fit, benign = self.reads["gate_fit"], self.ours.gates.benign
         model = _words(fit)
         risks = model([p.request.text for p in benign.prompts])
-        limit = grouped_threshold(risks, [p.source or "unnamed" for p in benign.prompts],
-                                  0.02).value
+        limit = grouped_threshold(risks, kinds_of(benign.prompts),
+                                  max(self.ours.budget.over_refusal / 100, SMALLEST)).value
         risk = dict(zip((p.request.sha256 for p in test),
                         model([p.request.text for p in test]), strict=True))
         return _refused(baseline, risk, limit), {"threshold": limit, "kind": "TF-IDF, logistic"}
@@ -140,14 +146,16 @@ class Methods:
 
     def _diffmean(self, test: Sequence[LabelledPrompt],
                   baseline: Sequence[Sample]) -> tuple[list[Sample], dict[str, Any]]:
-        direction = self._direction()
-        plans = {f"{x:+g} norms": Plan(self.ours.sae, (Add(direction, x),))
-                 for x in self._strengths()}
+        plans = {name: Plan(self.ours.sae, (edit,)) for name, edit in self._added()}
         return self._best("diffmean", plans, test)
 
-    def _strengths(self) -> list[float]:
+    def _added(self) -> list[tuple[str, Add]]:
+        """Both directions at every strength, as many as there are trials."""
         sign = -1 if self.ours.freer else 1
-        return [sign * x for x in STRENGTHS][:self.trials]
+        some = [(f"{name} {sign * x:+g} norms", Add(direction, sign * x)) for x in STRENGTHS
+                for name, direction in (("refusal", self.ours.refusal), ("harm", self._harm()))
+                if bool(direction.any())]
+        return some[:self.trials]
 
     # ---- where something else reads --------------------------------------------------------
 
@@ -155,25 +163,22 @@ class Methods:
               baseline: Sequence[Sample]) -> tuple[list[Sample], dict[str, Any]]:
         fit = self.reads["gate_fit"]
         gate = fit_cosine(fit.h, fit.harmful, fit.clusters, self.ours.sae.hookpoint)
-        direction, benign = self._direction(), self.ours.gates.benign
+        benign = self.ours.gates.benign
         plans = {}
-        for budget in (0.005, 0.01, 0.02, 0.05):
-            limit = grouped_threshold(gate.risk(benign.h).tolist(), [
-                p.source or "unnamed" for p in benign.prompts], budget).value
-            for x in self._strengths():
-                plans[f"{x:+g} norms, budget {budget:g}"] = Plan(
-                    self.ours.sae, (Add(direction, x),), "threshold",
-                    gate=replace(gate, threshold=limit))
-        return self._best("cast", plans, test)
+        for budget in (0.02, 0.05):
+            limit = grouped_threshold(gate.risk(benign.h).tolist(), kinds_of(benign.prompts),
+                                      budget).value
+            plans |= {f"{name}, budget {budget:g}": Plan(
+                self.ours.sae, (edit,), "threshold", gate=replace(gate, threshold=limit))
+                for name, edit in self._added()}
+        return self._best("cast", dict(list(plans.items())[:self.trials]), test)
 
     def _alphasteer(self, test: Sequence[LabelledPrompt],
                     baseline: Sequence[Sample]) -> tuple[list[Sample], dict[str, Any]]:
         fit = self.reads["gate_fit"]
         gate = fit_nullspace(fit.h, fit.harmful, fit.clusters, self.ours.sae.hookpoint)
-        direction = self._direction()
-        plans = {f"{x:+g} norms": Plan(
-            self.ours.sae, (Add(direction, x),), "threshold", gate=gate, policy=Doses((LINEAR,)))
-            for x in self._strengths()}
+        plans = {name: Plan(self.ours.sae, (edit,), "threshold", gate=gate,
+                            policy=Doses((LINEAR,))) for name, edit in self._added()}
         return self._best("alphasteer", plans, test)
 
     def _best(self, name: str, plans: Mapping[str, Plan],
@@ -202,10 +207,10 @@ class Methods:
     def _keeps(self, lines: Sequence[Sample]) -> bool:
         right = _share([s["hit"] for s in lines if s["kind"] == "capability"])
         broken = _share([s["verdict"] == "incoherent" for s in lines if s["kind"] != "capability"])
-        return right >= self.own["right"] - self.ours.lost \
+        return right >= self.own["right"] - self.ours.budget.capability \
             and broken <= self.own["broken"] + BROKEN
 
-    def _direction(self) -> Tensor:
+    def _harm(self) -> Tensor:
         """Difference in means of unsafe and safe gate_fit prompts at t_inst."""
         fit = self.reads["gate_fit"]
         harmful = torch.from_numpy(fit.harmful)

@@ -53,7 +53,8 @@ class Searching:
                             first=tuple({**one, "positions": place} for one in space.first))
         asked = {name: self.gates.threshold(max(budget.over_refusal / 100, SMALLEST))
                  for name, budget in budgets.items()}
-        least = {name: value for name, (value, _) in asked.items()}
+        lowest = -1.0 if beside is None else beside.threshold  # no row gets both writes
+        least = {name: max(value, lowest) for name, (value, _) in asked.items()}
         writes, notes = self._search(
             opened, space, self.table.risk > min(least.values()),
             lambda table, write: worth(table, write, least, budgets, settings.kl))

@@ -10,7 +10,6 @@
     archetype = ["Say sorry."]           prompts whose replies show it best
 """
 
-import importlib.util
 import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +19,7 @@ from typing import Any, get_args
 
 from sternpost.errors import InputError
 from sternpost.files import sha256_file, sha256_text
+from sternpost.jobs.own import own_object
 from sternpost.judges import WordListJudge
 from sternpost.judges.phrases import PhraseJudge
 from sternpost.types import (
@@ -71,7 +71,9 @@ def read_goal(path: str | None) -> Sought:
         prompts["archetype"] = tuple(body["archetype"])
     told = {"prompts": prompts, "sha256": sha256_file(place)}
     if "judge" in body:
-        judge = OwnJudge(body["judge"], *_object(body["judge"], place.parent))
+        judge = OwnJudge(body["judge"], *own_object(
+            body["judge"], place.parent, "judge",
+            "takes completions and gives one Judgement each"))
         goal = Goal(body["name"], body["about"], tuple(body["wanted"]))
         told["sha256"] = sha256_text(told["sha256"] + judge.sha256)
         return Sought(goal, lambda nll=None, nll_limit=None: judge, **told)
@@ -133,26 +135,3 @@ class OwnJudge:
             raise InputError(f"The judge {self.name} gave {got} for {len(completions)} replies. It "
                              'gives one sternpost.types.Judgement("shown", "why") each.')
         return found
-
-
-def _object(spec: str, folder: Path) -> tuple[Any, str]:
-    """The object that `file.py:name` names, and the file's sha256: local code, run because the user
-    asked for it."""
-    file, colon, name = spec.rpartition(":")
-    place = folder / file
-    if not colon or not file.endswith(".py") or not place.is_file():
-        raise InputError(f"judge is file.py:name, a Judge in a file of yours; got {spec!r}.")
-    described = importlib.util.spec_from_file_location(place.stem, place)
-    assert described is not None
-    assert described.loader is not None
-    module = importlib.util.module_from_spec(described)
-    try:
-        described.loader.exec_module(module)
-    except Exception as error:
-        raise InputError(f"{place} cannot be run: {type(error).__name__}: {error}.") from error
-    found = getattr(module, name, None)
-    if not callable(found) or isinstance(found, type):
-        what = "a class, and it needs an object of it" if isinstance(found, type) else "no judge"
-        raise InputError(f"{place}: {name!r} is {what}. It needs a callable that takes "
-                         "completions and gives one Judgement each.")
-    return found, sha256_file(place)

@@ -5,13 +5,14 @@ import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sternpost.errors import InputError, LeakageError, PromptFileError
+from sternpost.errors import InputError, LeakageError
 from sternpost.jobs.load import SHIPPED, packed_folder, trained_on, weight_hashes
 from sternpost.jobs.pack import Pack
 from sternpost.jobs.pack_settings import FILES, ConfirmSettings
 from sternpost.prompts import PromptFile, check_disjoint, read_prompts
 from sternpost.prompts.leakage import FITTED_ON
 from sternpost.prompts.rows import labelled
+from sternpost.prompts.splits import check_one_kind_each
 from sternpost.prompts.tables import Row
 from sternpost.types import Kind, LabelledPrompt
 
@@ -40,7 +41,7 @@ def prompts_of(settings: ConfirmSettings, pack: Pack,
     else:
         prompts, more = _drawn(maker, settings.seed, pack, train)
         notes += more
-    _check_one_kind_each(prompts)
+    check_one_kind_each(prompts)
     check_disjoint(pack.files.splits, prompts)
     known = set(train)
     if seen := [p for p in prompts if p.request.sha256 in known]:
@@ -80,11 +81,3 @@ def _drawn(maker: str, seed: int, pack: Pack,
 def _labelled(rows: Mapping[Kind, Sequence[Mapping[str, Any]]]) -> list[LabelledPrompt]:
     return [labelled("drawn prompts", Row(f"row {at}", row), "prompt", kind)
             for kind, some in rows.items() for at, row in enumerate(some, start=1)]
-
-
-def _check_one_kind_each(prompts: Sequence[LabelledPrompt]) -> None:
-    kinds: dict[str, str] = {}
-    for p in prompts:
-        if (kind := kinds.setdefault(p.request.sha256, p.kind)) != p.kind:
-            raise PromptFileError(f"One prompt stands in the {kind} and in the {p.kind} file: "
-                                  f"{p.request.text[:80]!r}. Take it out of one of them.")

@@ -45,7 +45,7 @@ def split_prompts(unsafe: Sequence[LabelledPrompt], safe: Sequence[LabelledPromp
     unsafe and safe row has a `split`, that is obeyed instead.
     """
     prompts = (*unsafe, *safe, *capability)
-    _check_one_kind_each(prompts)
+    check_one_kind_each(prompts)
     for kind, side in (("unsafe", unsafe), ("safe", safe)):
         _check_enough(kind, side)
     together = groups(prompts)
@@ -63,7 +63,8 @@ def split_prompts(unsafe: Sequence[LabelledPrompt], safe: Sequence[LabelledPromp
     return Splits(**parts, warnings=tuple(warnings + _empty(parts)))
 
 
-def _check_one_kind_each(prompts: Sequence[LabelledPrompt]) -> None:
+def check_one_kind_each(prompts: Sequence[LabelledPrompt]) -> None:
+    """Raises PromptFileError for a prompt that stands in files of two kinds."""
     kinds: dict[str, str] = {}
     for p in prompts:
         if (kind := kinds.setdefault(p.request.sha256, p.kind)) != p.kind:
