@@ -26,6 +26,8 @@ PROMPT, NEW = 512, 16
 TAIL = (5, 6)
 ROUNDS = {1: 7, 8: 3}
 """By batch size: a round of 8 rows takes minutes, and a new token is timed with one row only."""
+BOUND = {1: 21, 8: 7}
+"""Rounds of the pair that has a bound (a gate that stays shut adds at most 2 % to the prompt)."""
 
 
 def measure() -> None:
@@ -47,13 +49,17 @@ def measure() -> None:
         ids = torch.cat([torch.randint(7, VOCABULARY, (batch, PROMPT - 2), generator=g),
                          torch.tensor([TAIL] * batch)], 1)
         for what, new in (("prompt", 1), ("token", NEW + 1))[:2 if batch == 1 else 1]:
-            seconds = alternate(_variants(model, sae, gates, ids, new), n)
+            variants = _variants(model, sae, gates, ids, new)
+            seconds = alternate(variants, n)
             for name, times in seconds.items():
                 key = f"{name}, {what}, batch {batch}"
                 rows.append({"name": key, "median": _middle(times), "unit": "s"})
                 ratios[f"{key}/plain"] = ratio(times, seconds["plain"])
                 if what == "prompt" and name in ("shut", "hundred", "seven"):
                     ratios[f"{key}/classifier"] = ratio(times, seconds["classifier"])
+            if what == "prompt":
+                pair = alternate({name: variants[name] for name in ("plain", "shut")}, BOUND[batch])
+                ratios[f"shut, prompt, batch {batch}/plain"] = ratio(pair["shut"], pair["plain"])
         h = torch.randn(batch, D, generator=g)
         alone = alternate({name: lambda gate=gate, h=h: [gate.risk(h) for _ in range(20)]
                            for name, gate in gates.items()}, n)
@@ -64,7 +70,7 @@ def measure() -> None:
             ratios[f"probe {name} alone, batch {batch}/prefill"] = _middle(times) / 20 / prefill
     save("gate", max(ROUNDS.values()), rows, ratios, "prompts of 512 tokens; `token` rows are "
          "generate of 17 tokens, prompt included; ratios are medians of each round's; batch 8 is "
-         "of 3 rounds")
+         "of 3 rounds; shut / plain of prompts is of 21 rounds of their own, at batch 8 of 7")
 
 
 def _variants(model: Any, sae: Any, gates: dict[str, Any], ids: torch.Tensor,
