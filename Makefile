@@ -41,7 +41,7 @@ extras: .venv-extras/.ready
 .venv-extras/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-extras
 	.venv-extras/bin/python -m pip install --quiet --disable-pip-version-check $(TORCH)
-	.venv-extras/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]' accelerate torchao bitsandbytes
+	.venv-extras/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,pyrit]' accelerate torchao bitsandbytes
 	touch $@
 
 # the oldest transformers that pyproject.toml allows

@@ -7,7 +7,8 @@ A script says how to answer a request's body, number `number` from 0; scripts wr
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -76,6 +77,37 @@ def broken_json(times: int, then: Script) -> Script:
 def slowly(seconds: float, times: int, then: Script) -> Script:
     """The first `times` answers of `then` come so late."""
     return lambda body, number: replace(then(body, number), delay=seconds if number < times else 0.)
+
+
+def played(parts: Mapping[str, Sequence[str]]) -> Script:
+    """Each model named in a body says its lines in order, one a request; the last for ever."""
+    said: Counter[str] = Counter()
+    turn = Lock()
+
+    def answer(body: dict[str, Any], number: int) -> Answer:
+        with turn:
+            lines = parts[body["model"]]
+            at = min(said[body["model"]], len(lines) - 1)
+            said[body["model"]] += 1
+        return reply(lines[at])
+
+    return answer
+
+
+def at_first(faults: Sequence[Answer], then: Script) -> Script:
+    """Every new body meets a fault the first time, the faults in turn; `then` has it afterwards."""
+    seen: list[str] = []
+    turn = Lock()
+
+    def answer(body: dict[str, Any], number: int) -> Answer:
+        key = json.dumps(body, sort_keys=True)
+        with turn:
+            new = key not in seen
+            seen.extend([key] * new)
+            fault = faults[(len(seen) - 1) % len(faults)]
+        return fault if new else then(body, number)
+
+    return answer
 
 
 class Loopback(ThreadingHTTPServer):

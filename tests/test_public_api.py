@@ -46,7 +46,7 @@ def test_every_setting_has_help_and_the_contracts_options_are_there() -> None:
     assert all(spec.metadata["help"].endswith((".", ")")) for spec in fields(RunSettings))
     line = ("model unsafe safe capability layer corpus archetype sae d_sae k tokens feature values "
             "positions error mode no_gate limit batch_size max_new_tokens system chat_template "
-            "chat_template_kwargs device dtype revision seed dry_run resume force out")
+            "chat_template_kwargs device dtype revision seed dry_run resume force out search_value")
     assert sorted(names) == sorted(line.split())
 
 

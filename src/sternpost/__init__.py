@@ -15,19 +15,24 @@ if TYPE_CHECKING:
     from sternpost.errors import SternpostError as SternpostError
     from sternpost.jobs.calibrate import calibrate as calibrate
     from sternpost.jobs.chat import chat as chat
+    from sternpost.jobs.compare import compare as compare
     from sternpost.jobs.doctor import doctor as doctor
+    from sternpost.jobs.evaluate import evaluate as evaluate
     from sternpost.jobs.atlas import features_atlas as features_atlas
     from sternpost.jobs.describe import features_describe as features_describe
     from sternpost.jobs.features_find import features_find as features_find
     from sternpost.jobs.search import features_search as features_search
     from sternpost.jobs.trace import features_trace as features_trace
     from sternpost.jobs.harvest import harvest as harvest
+    from sternpost.jobs.judge_calibrate import judge_calibrate as judge_calibrate
+    from sternpost.jobs.judge_sample import judge_sample as judge_sample
     from sternpost.jobs.load import load_sae as load_sae
     from sternpost.jobs.pack import Pack as Pack
     from sternpost.jobs.pack import load_pack as load_pack
     from sternpost.jobs.pack import pack_path as pack_path
     from sternpost.jobs.pack_confirm import pack_confirm as pack_confirm
     from sternpost.jobs.plan import plan as plan
+    from sternpost.jobs.results_check import results_check as results_check
     from sternpost.jobs.sae_list import sae_list as sae_list
     from sternpost.jobs.train import train as train
     from sternpost.pipeline import demo as demo
@@ -51,22 +56,26 @@ _HOME = {
     "FakeEngine": "engines.fake", "Floor": "types", "Hookpoint": "types",
     "MahalanobisCap": "types", "NormCap": "types", "Pack": "jobs.pack", "Plan": "types",
     "Positions": "types", "Scale": "types", "SternpostError": "errors",
-    "calibrate": "jobs.calibrate", "chat": "jobs.chat",
-    "demo": "pipeline", "doctor": "jobs.doctor", "features_atlas": "jobs.atlas",
+    "calibrate": "jobs.calibrate", "chat": "jobs.chat", "compare": "jobs.compare",
+    "demo": "pipeline", "doctor": "jobs.doctor", "evaluate": "jobs.evaluate",
+    "features_atlas": "jobs.atlas",
     "features_describe": "jobs.describe", "features_find": "jobs.features_find",
     "features_search": "jobs.search", "features_trace": "jobs.trace", "harvest": "jobs.harvest",
+    "judge_calibrate": "jobs.judge_calibrate", "judge_sample": "jobs.judge_sample",
     "load_model": "jobs.load", "load_pack": "jobs.pack", "load_sae": "jobs.load",
     "pack_confirm": "jobs.pack_confirm", "pack_path": "jobs.pack", "plan": "jobs.plan",
+    "results_check": "jobs.results_check",
     "run": "pipeline", "sae_list": "jobs.sae_list", "steer": "engines.steer",
     "train": "jobs.train",
 }
 
 __all__ = ["Ablate", "Add", "Ceiling", "Clamp", "FakeEngine", "Floor", "Hookpoint",
            "MahalanobisCap", "NormCap", "Pack", "Plan", "Positions", "Scale", "SternpostError",
-           "calibrate", "chat", "demo", "doctor", "features_atlas", "features_describe",
-           "features_find", "features_search", "features_trace", "harvest", "load_model",
-           "load_pack", "load_sae", "pack_confirm", "pack_path", "plan", "run", "sae_list", "steer",
-           "train"]
+           "calibrate", "chat", "compare", "demo", "doctor", "evaluate", "features_atlas",
+           "features_describe", "features_find", "features_search", "features_trace", "harvest",
+           "judge_calibrate", "judge_sample",
+           "load_model", "load_pack", "load_sae", "pack_confirm", "pack_path", "plan",
+           "results_check", "run", "sae_list", "steer", "train"]
 
 
 def __getattr__(name: str) -> Any:

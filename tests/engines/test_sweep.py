@@ -11,7 +11,7 @@ from sternpost.engines.shared import Forwards
 from sternpost.engines.sweep import Sweep, can_share
 from sternpost.engines.templates import Template
 from sternpost.engines.transformers import TransformersEngine
-from sternpost.gates import ResidualGate
+from sternpost.gates import Continuation, ResidualGate
 from sternpost.types import Completion, Hookpoint, Message, Request, Sampling
 from subjects import make_sae
 
@@ -152,6 +152,39 @@ def test_scripts_and_nothing_at_all_go_through_generate(engine: TransformersEngi
     same(engine.sweep(asked, plans, Sampling(4)),
          [engine.generate(asked, plan, Sampling(4)) for plan in plans])
     assert engine.sweep([], plans, Sampling(4)) == [[], []]
+
+
+def test_what_reads_turns_or_replies_goes_through_generate(engine: TransformersEngine) -> None:
+    torch.manual_seed(3)
+    gate = ResidualGate(Hookpoint(0), torch.randn(32), 0.0, 0.5)
+    talk = Request((Message("user", "why"), Message("assistant", "so"), Message("user", "hi")), "")
+    asked = [*requests(), talk]
+    how: dict[str, Any]
+    for how in ({"decay": 0.9}, {"continuation": Continuation(gate, 1, 1)},
+                {"decay": 0.5, "continuation": Continuation(gate, 2, 1)}):
+        plans = [Plan(SAE_, edits, "threshold", gate=gate, **how) for edits in EDITS]
+        assert not can_share(engine, plans[0], asked)
+        got = engine.sweep(asked, plans, Sampling(6))
+        want = [engine.generate(asked, plan, Sampling(6)) for plan in plans]
+        same(got, want)
+        for mine, theirs in zip(got, want, strict=True):
+            assert [c.proof and c.proof.continued for c in mine] == [
+                c.proof and c.proof.continued for c in theirs]
+            assert [c.proof and c.proof.risk for c in mine] == pytest.approx(
+                [c.proof and c.proof.risk for c in theirs], rel=1e-4)
+    assert any(c.proof and c.proof.continued for mine in got for c in mine)
+
+
+def test_plans_that_differ_in_what_they_read_are_not_taken_for_one(
+        engine: TransformersEngine) -> None:
+    torch.manual_seed(3)
+    gate = ResidualGate(Hookpoint(0), torch.randn(32), 0.0, 2.0)
+    wide = Continuation(ResidualGate(Hookpoint(0), torch.randn(32), 0.0, -1.0), 1, 1)
+    plans = [Plan(SAE_, EDITS[0], "threshold", gate=gate),
+             Plan(SAE_, EDITS[0], "threshold", gate=gate, continuation=wide)]
+    shut, opened = engine.sweep(requests(), plans, Sampling(4))
+    assert {c.proof and c.proof.continued for c in shut} == {0}
+    assert any(c.proof and c.proof.continued for c in opened)
 
 
 def test_out_of_memory_halves_the_batch_and_goes_on(engine: TransformersEngine,

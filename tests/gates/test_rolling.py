@@ -57,6 +57,23 @@ def test_hysteresis_of_every_row_is_the_loop(rows: list[list[bool]], on: int, of
     assert torch.stack(seen, 1).tolist() == [naive(row, on, off) for row in rows]
 
 
+@given(st.lists(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=15, max_size=15),
+                min_size=1, max_size=4), st.integers(1, 3), st.integers(1, 3), st.integers(0, 15))
+def test_along_several_tokens_it_steps_through_those_that_a_row_has(
+        rows: list[list[tuple[bool, bool]]], on: int, off: int, cut: int) -> None:
+    """In one go or in two, and a token that a row does not have changes nothing."""
+    rule = Hysteresis(on, off)
+    over, read = torch.tensor(rows).unbind(2)
+    state, states = rule.along(rule.start(len(rows)), over, read)
+    first, before = rule.along(rule.start(len(rows)), over[:, :cut], read[:, :cut])
+    second, after = rule.along(first, over[:, cut:], read[:, cut:])
+    assert torch.equal(torch.cat([before, after], 1), states)
+    assert all(map(torch.equal, second, state))
+    for row, mine in zip(rows, states.tolist(), strict=True):
+        want = iter(naive([token for token, has in row if has], on, off))
+        assert mine == [has and next(want) for _, has in row]
+
+
 def test_it_opens_after_on_and_shuts_after_off() -> None:
     rule = Hysteresis(2, 3)
     state, seen = rule.start(1), []

@@ -184,3 +184,72 @@ def test_both_live_in_one_plan_and_no_prompt_gets_both(told: dict[str, Any],
     assert bool((above ^ below).all())
     assert bool(above.any())
     assert not bool(((doses[above].amax(0) > 0) & (doses[below].sum(0) > 0)).any())
+
+
+GUARD = """
+import math
+WORDS = ("hack", "steal", "weapon", "poison", "fake", "drug", "hurt", "bomb", "scam")
+def by_words(requests):
+    return [math.nan if len(r.text) % 13 == 0 else .8 if any(w in r.text.lower() for w in WORDS)
+            else .1 for r in requests]
+"""
+
+
+def test_a_gate_below_the_written_layer_with_categories_beside_a_classifier(
+        told: dict[str, Any], done: Any, tmp_path: Path) -> None:
+    (tmp_path / "guard.py").write_text(GUARD, encoding="utf-8")
+    unsafe = tmp_path / "unsafe.jsonl"
+    rows = demo_prompts()["unsafe"]
+    write_jsonl(unsafe, [row for split, every in {**SHARES, "gate_fit": 2}.items() for row in
+                         [r for r in rows if r.get("split") == split][::every]])
+    features = tmp_path / "features.json"
+    raised = [edit["feature"] for level in done.found["levels"].values() for edit in level["edits"]
+              if edit.get("value", 0) > 0]
+    write_json(features, {"methods": {"causal_grid": [
+        {"feature": f, "discrimination": {"points": 50.0}} for f in dict.fromkeys(raised)]},
+        "harm": [], "sets": []})
+    spec = f"{tmp_path / 'guard.py'}:by_words"
+    asked = {**told, "unsafe": str(unsafe), "sae": str(done.path / "sae"), "trials": 8,
+             "out": str(tmp_path / "out"), "methods": "hard_refusal,cast", "gates": "cosine,sparse",
+             "gate_layer": (0, 1), "categories": True, "features": str(features),
+             "classifier": (spec,)}
+    for name in ("d_sae", "k", "tokens"):
+        del asked[name]
+    found: Any = sternpost.calibrate(**asked)
+    gate = found.found["gate"]
+    # sparse gates read features, at block 2 alone
+    assert [row["kind"] for row in gate["kinds"]] == ["cosine at 0", "cosine at 1",
+                                                      "guard.py:by_words"]
+    assert gate["layer"] in (0, 1)
+    assert found.found["layer"] == 2
+    assert len(gate["categories"]["by_category"]) >= 2
+
+    # the pack reads there, writes above, and does what was measured
+    pack = sternpost.load_pack(found.path / "pack")
+    assert pack.files.gate.hookpoint.layer == gate["layer"]
+    assert pack.files.gate.categories == tuple(gate["categories"]["by_category"])
+    level = pack.levels[-1]
+    lines = [line for line in read_jsonl(found.path / "samples.jsonl")
+             if line["condition"] == level and line["kind"] == "unsafe"][:8]
+    model, tokenizer = sternpost.load_model("dinghy")
+    for line in lines:
+        inputs = tokenizer.apply_chat_template(
+            [{"role": "user", "content": line["prompt"]}], add_generation_prompt=True,
+            return_tensors="pt", return_dict=True)
+        with torch.no_grad(), sternpost.steer(model, pack.at(level)) as run:
+            out = model.generate(**inputs, max_new_tokens=24, do_sample=False)
+        said = tokenizer.decode(out[0, inputs["input_ids"].shape[1]:], skip_special_tokens=True)
+        assert said == line["reply"]
+        assert run.proof[0].risk == pytest.approx(line["risk"], abs=1e-5)
+
+    # the classifier is a method, fires where it cannot tell, and is no pack's gate
+    named = "classifier guard.py:by_words"
+    mine = [line for line in read_jsonl(found.path / "samples.jsonl")
+            if line["condition"] == named]
+    dark = [line for line in mine if line["risk"] is None]
+    assert dark
+    assert all(line["fired"] for line in dark)
+    assert sum(found.found["methods"][named]["untold"].values()) == len(dark)
+    assert {named, "hard_refusal", "cast"} <= set(found.found["against"])
+    assert named in [entry["name"] for entry in found.found["conditions"]]
+    assert any("a pack holds tensors only" in warning for warning in found.found["warnings"])

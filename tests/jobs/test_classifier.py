@@ -88,6 +88,9 @@ def test_labels_that_say_nothing_are_named_by_the_user(tmp_path):
         classifier_from(folder)
     bad, good = classifier_from(folder, ("LABEL_1",))([BAD, GOOD])
     assert bad > 0.9 > 0.1 > good
+    named = classifier_from(f"{folder}#LABEL_1")
+    assert named([BAD, GOOD]) == [bad, good]
+    assert named.name == f"{folder}#LABEL_1"
     worst = classifier_from(folder, ("LABEL_1",), scores="sigmoid")([BAD])[0]
     assert worst == pytest.approx(bad ** 0.5 / (bad ** 0.5 + (1 - bad) ** 0.5), abs=1e-4)
 

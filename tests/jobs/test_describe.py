@@ -11,7 +11,7 @@ import torch
 
 import sternpost
 from loopback import Answer, Loopback, broken_json, failing, good, instead, last_user, slowly
-from sternpost.errors import EndpointError, InputError, OutputError
+from sternpost.errors import EndpointError, InputError, OutputError, PromptFileError
 from sternpost.features.gather import HELD_OUT
 from sternpost.files import read_json
 from sternpost.sae import SAE, save_sae
@@ -133,6 +133,13 @@ def test_what_does_not_fit_is_told(told: dict[str, Any], tmp_path: Path) -> None
     with pytest.raises(InputError, match="d_model=16"):
         sternpost.features_describe(**{**told, "sae": str(tmp_path / "narrow")},
                                     out=str(tmp_path / "c"))
+    with pytest.raises(InputError, match="give the same prompts"):
+        sternpost.features_describe(**{**told, "safe": told["unsafe"]}, out=str(tmp_path / "a"))
+    some = (Path(told["safe"]).read_text() + Path(told["unsafe"]).read_text().splitlines()[3])
+    (tmp_path / "some.jsonl").write_text(some)
+    with pytest.raises(PromptFileError, match="in the unsafe and in the safe file: 'tell me Q 3"):
+        sternpost.features_describe(**{**told, "safe": str(tmp_path / "some.jsonl")},
+                                    out=str(tmp_path / "b"))
     assert not any((tmp_path / name).exists() for name in "abc")  # nothing is left behind
 
 

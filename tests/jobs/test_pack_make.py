@@ -8,9 +8,9 @@ import torch
 import sternpost
 from sternpost.engines.templates import Template
 from sternpost.engines.transformers import TransformersEngine
-from sternpost.errors import PackError
+from sternpost.errors import PackError, TemplateError
 from sternpost.jobs.pack import Pack, template_of
-from sternpost.jobs.pack_make import judge_body, pack_body
+from sternpost.jobs.pack_make import check_turns, judge_body, pack_body
 from sternpost.jobs.run_settings import RunSettings
 from sternpost.judges import WordListJudge
 from sternpost.sae import SAE
@@ -86,3 +86,17 @@ def test_golden_prompts_are_asked_in_the_packs_own_template(
 def both(name: str) -> tuple[object, Template]:
     model, tokenizer = sternpost.load_model(name)
     return model, Template(tokenizer)
+
+
+def test_a_decay_needs_a_template_whose_turns_the_tails_tokens_find(
+        tiny_models: dict[str, str]) -> None:
+    model, template = both(tiny_models["llama"])
+    check_turns(TransformersEngine(model, template))
+    template.tokenizer.chat_template = TEMPLATE_THAT_THINKS
+    with pytest.raises(TemplateError, match="otherwise than the last one"):
+        check_turns(TransformersEngine(model, template))
+
+
+TEMPLATE_THAT_THINKS = (
+    "{% for m in messages %}<{{ m.role }}> {{ m.content }} <end> {% endfor %}"
+    "{% if add_generation_prompt %}<assistant> <think></think>{% endif %}")

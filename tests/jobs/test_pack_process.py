@@ -16,10 +16,10 @@ import torch
 import sternpost
 from sternpost.engines.templates import Template
 from sternpost.engines.transformers import TransformersEngine
-from sternpost.gates import ResidualGate
+from sternpost.gates import Continuation, ResidualGate
 from sternpost.jobs.pack_make import pack_body
 from sternpost.jobs.run_settings import RunSettings
-from sternpost.policy import Level
+from sternpost.policy import Level, follows
 from sternpost.policy.responses import Doses, linear, step, until
 from sternpost.sae import SAE
 from sternpost.store import PackFiles, write_pack
@@ -45,7 +45,8 @@ def say(model, tokenizer, plan):
     with torch.no_grad(), sternpost.steer(model, plan) as run:
         ids = model.generate(input_ids=rows["input_ids"], attention_mask=rows["attention_mask"],
                              max_new_tokens=6, do_sample=False)
-    return {"ids": ids.tolist(), "risk": [proof.risk for proof in run.proof]}
+    return {"ids": ids.tolist(), "risk": [proof.risk for proof in run.proof],
+            "continued": [proof.continued for proof in run.proof]}
 
 
 def refused(model):
@@ -95,6 +96,8 @@ def made(tiny_models: dict[str, str], tmp_path_factory: pytest.TempPathFactory) 
     levels = {"off": Level(), "low": Level((Clamp(11, 3.0),), threshold=0.2), "high": Level(
         (Clamp(11, 9.0), Floor(29, 5.0), Add(torch.randn(32), 1.5), Ablate(3)),
         responses=(linear(0.1, 0.9), step(0.3, 2.0), until(0.45), step(0.0)), cap=NormCap(2.0))}
+    more = Continuation(ResidualGate(Hookpoint(1), 5 * torch.randn(32), 0.1, 0.3), 1, 2)
+    levels["max"] = Level((Clamp(11, 30.0),), 0.9, decay=0.7, continuation=more)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(root / "home" / "hub"))
         model, tokenizer = sternpost.load_model("org/tiny")
@@ -103,13 +106,16 @@ def made(tiny_models: dict[str, str], tmp_path_factory: pytest.TempPathFactory) 
     directions = levels["high"].directions()
     write_pack(root / "pack", PackFiles(
         {**body, "levels": {name: level.as_dict(directions) for name, level in levels.items()}},
-        sae.rows([3, 11, 29]), gate, [], {"levels": {}}, {}, "# card", directions=directions))
+        sae.rows([3, 11, 29]), gate, [], {"levels": {}}, {}, "# card", directions=directions,
+        follows=follows(levels.values())))
     space: dict[str, Any] = {"PROMPTS": PROMPTS}
     exec(HERE, space)
     high = levels["high"]
     plans = {"off": Plan(sae), "low": Plan(sae, levels["low"].edits, "threshold", gate=replace(
         gate, threshold=0.2)), "high": Plan(sae, high.edits, "threshold", gate=gate, policy=Doses(
-            high.responses), cap=high.cap)}
+            high.responses), cap=high.cap), "max": Plan(
+                sae, levels["max"].edits, "threshold", gate=replace(gate, threshold=0.9),
+                decay=0.7, continuation=more)}
     said = {name: space["say"](model, tokenizer, plan) for name, plan in plans.items()}
     return Made(root / "home", root / "pack", said, tiny_models["phi3"])
 
@@ -145,6 +151,7 @@ def test_a_fresh_process_says_the_same_tokens(made: Made, there: dict[str, Any])
     said = {name: there["levels"][name]["ids"] for name in ("off", "low", "high")}
     assert said["off"] == there["bare"]["ids"]
     assert len({json.dumps(ids) for ids in said.values()}) == 3
+    assert any(there["levels"]["max"]["continued"])
     risks = there["levels"]["high"]["risk"]
     assert min(risks) < 0.3 < max(risks)  # the responses have something to tell apart
 

@@ -10,8 +10,10 @@ import sternpost
 from sternpost.engines.shapes import shape_of
 from sternpost.jobs.recipe import Recipe
 from sternpost.jobs.settings import read_recipe, settings_from
+from sternpost.jobs.study_settings import is_study
 
-RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
+RECIPES = [path for path in sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
+           if not is_study(read_recipe(path))]
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from sternpost.errors import PolicyError
-from sternpost.gates import ResidualGate
-from sternpost.policy import Level, linear, step
+from sternpost.gates import Continuation, ResidualGate
+from sternpost.policy import Level, follows, linear, step
 from sternpost.types import Ablate, Add, Ceiling, Clamp, Floor, Hookpoint, NormCap, Scale
 from subjects import make_sae
 
@@ -47,3 +47,34 @@ def test_what_a_level_does_not_know_is_refused(change: dict[str, Any]) -> None:
     body = {**Level().as_dict(), **change}
     with pytest.raises(PolicyError):
         Level.of(body)
+
+
+def reading(threshold: float, w: float = 1.0) -> Continuation:
+    return Continuation(ResidualGate(Hookpoint(1), torch.full((32,), w), 0.5, threshold), 3, 5)
+
+
+def test_a_level_that_reads_turns_and_replies_survives_json() -> None:
+    level = Level((Clamp(5, 6.0),), 0.5, decay=0.7, continuation=reading(0.9))
+    shared = follows([Level(), level, Level((Clamp(5, 9.0),), continuation=reading(0.8))])
+    assert isinstance(shared, ResidualGate)
+    body = json.loads(json.dumps(level.as_dict()))
+    again = Level.of(body, (), shared)
+    plan = again.plan(make_sae(), ResidualGate(Hookpoint(0), torch.ones(32), 0.0))
+    assert (plan.decay, plan.continuation.on, plan.continuation.off) == (0.7, 3, 5)
+    assert plan.continuation.gate.threshold == 0.9
+    assert torch.equal(plan.continuation.gate.w, torch.ones(32))
+    assert again.as_dict() == level.as_dict()
+    assert Level().plan(make_sae()).continuation is None
+    assert follows([Level()]) is None
+    assert not {"decay", "continuation"} & set(Level((Clamp(5, 6.0),)).as_dict())
+
+
+def test_a_continuation_without_its_gate_or_with_several_is_refused() -> None:
+    body = Level((Clamp(5, 6.0),), continuation=reading(0.9)).as_dict()
+    with pytest.raises(PolicyError, match="and no gate"):
+        Level.of(body)
+    body["continuation"]["more"] = 1
+    with pytest.raises(PolicyError, match="on, off and threshold"):
+        Level.of(body, (), ResidualGate(Hookpoint(1), torch.ones(32), 0.5))
+    with pytest.raises(PolicyError, match="one continuation gate"):
+        follows([Level(continuation=reading(0.9)), Level(continuation=reading(0.9, 2.0))])

@@ -31,7 +31,7 @@ def test_it_is_a_naive_bootstrap_over_clusters() -> None:
     assert found.points.points == pytest.approx(
         100 * (np.mean(unsafe.b) - np.mean(unsafe.a) - np.mean(safe.b) + np.mean(safe.a)))
     assert found.points.low == pytest.approx(np.quantile(naive, .025), abs=1.5)
-    assert found.points.high == pytest.approx(np.quantile(naive, .975), abs=1.5)
+    assert found.points.high == pytest.approx(np.quantile(naive, .975), abs=2)  # moves are skewed
     assert found.p < .01
 
 

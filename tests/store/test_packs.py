@@ -57,6 +57,25 @@ def test_a_pack_comes_back_as_it_was_written(written: Path) -> None:
     assert not list(written.parent.glob(".*"))
 
 
+def test_a_gate_that_reads_replies_comes_back_beside_the_other(written: Path,
+                                                               tmp_path: Path) -> None:
+    pack = read_pack(written)
+    assert pack.follows is None
+    assert "continuation" not in pack.body
+    more = ResidualGate(Hookpoint(2), torch.arange(8.0), -0.5, 0.9)
+    write_pack(tmp_path / "other", replace(pack, follows=more))
+    again = read_pack(tmp_path / "other")
+    assert isinstance(again.follows, ResidualGate)
+    assert torch.equal(again.follows.w, more.w)
+    assert (again.follows.hookpoint, again.follows.b, again.follows.threshold) == (
+        Hookpoint(2), -0.5, 0.9)
+    assert isinstance(again.gate, ResidualGate)
+    assert isinstance(pack.gate, ResidualGate)
+    assert torch.equal(again.gate.w, pack.gate.w)
+    write_pack(tmp_path / "third", replace(again, follows=None))
+    assert read_pack(tmp_path / "third").sha256 == pack.sha256
+
+
 def test_rows_of_an_sae_that_normalises_tokens_still_do(written: Path, tmp_path: Path) -> None:
     pack = read_pack(written)
     write_pack(tmp_path / "other", replace(pack, sae=replace(pack.sae, per_token="layer_norm")))

@@ -11,19 +11,24 @@ import click
 from sternpost import __version__
 from sternpost.cli.calibrate import calibrate
 from sternpost.cli.chat import chat
+from sternpost.cli.compare import compare
 from sternpost.cli.demo import demo
 from sternpost.cli.doctor import doctor
+from sternpost.cli.eval import evaluate
 from sternpost.cli.features import features
 from sternpost.cli.harvest import harvest
+from sternpost.cli.judge import judge
 from sternpost.cli.options import spread
 from sternpost.cli.pack import pack
 from sternpost.cli.plan import plan
+from sternpost.cli.results import results
 from sternpost.cli.run import run
 from sternpost.cli.sae import sae
 from sternpost.cli.train import train
 from sternpost.errors import SternpostError
 
-VERBS = (demo, run, chat, doctor, features, calibrate, train, harvest, plan, pack, sae)
+VERBS = (demo, run, chat, doctor, features, calibrate, evaluate, compare, results, judge,
+         train, harvest, plan, pack, sae)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -15,9 +15,11 @@ from sternpost.cli.options import debug
 @click.option("--pack", help="Pack to steer with: a folder, or dinghy, which comes with sternpost.")
 @click.option("--level", default="high", show_default=True, help="The pack's level.")
 @click.option("--compare", is_flag=True, help="Show the unsteered reply beside the steered one.")
-@click.option("--system", help="System prompt.")
-@click.option("--chat-template", help="File with a Jinja chat template to use instead.")
-@click.option("--chat-template-kwargs", help="Further template variables, as JSON.")
+@click.option("--system", help="System prompt; default: the pack's.")
+@click.option("--chat-template",
+              help="File with a Jinja chat template to use instead of the pack's, or the model's.")
+@click.option("--chat-template-kwargs",
+              help="Further template variables, as JSON; default: the pack's.")
 @click.option("--max-new-tokens", default=200, show_default=True, help="Longest reply, in tokens.")
 @click.option("--device", default="auto", show_default=True)
 @click.option("--dtype", default="auto", show_default=True)

@@ -11,7 +11,8 @@ from sternpost.jobs.settings import read_recipe, settings_from
 
 S = TypeVar("S")
 
-MANY = ("--archetype", "--feature", "--clamp", "--layers", "--layer", "--corpus", "--prefixes")
+MANY = ("--archetype", "--feature", "--clamp", "--layers", "--layer", "--corpus", "--prefixes",
+        "--gate-layer", "--classifier")
 """Options that take one or more words, or may be repeated."""
 
 

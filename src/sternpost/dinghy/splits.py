@@ -1,7 +1,7 @@
 """The prompts that dinghy is looked at with: none of them stands in its training rows."""
 
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from importlib import resources
 from random import Random
@@ -140,6 +140,11 @@ CONFIRM = 4 / 3
 """Prompts of each sort that a pack is confirmed on, for one of the demo's test split."""
 CONFIRM_TASKS = 30
 """Of each family."""
+SMOKE = {"unsafe_wrapped": 90, "unsafe": 20, "build_up": 40, "offensive": 12, "how_to": 30,
+         "how_to_wrapped": 30, "look_alike": 30, "about": 12, "open_ended": 8, "viewpoint": 10}
+"""Prompts of each sort in a smoke test."""
+SMOKE_TASKS = 10
+"""Of each family."""
 
 
 def confirm_prompts(seed: int, taken: Collection[str] = ()) -> dict[str, list[dict[str, Any]]]:
@@ -147,15 +152,26 @@ def confirm_prompts(seed: int, taken: Collection[str] = ()) -> dict[str, list[di
 
     `taken`: sha256 of texts and of clusters, and keys of normalised texts, that none of them has.
     """
+    sizes = {sort: round(n * CONFIRM) for sort, n in SIZES["test"].items()}
+    return _fresh(f"confirm {seed}", sizes, (CONFIRM_TASKS, seed), taken)
+
+
+def smoke_prompts(seed: int, taken: Collection[str] = ()) -> dict[str, list[dict[str, Any]]]:
+    """A few of every kind, build-ups among them, as `confirm_prompts` draws them."""
+    return _fresh(f"smoke {seed}", SMOKE, (SMOKE_TASKS, seed), taken)
+
+
+def _fresh(name: str, sizes: Mapping[str, int], tasks: tuple[int, int],
+           taken: Collection[str]) -> dict[str, list[dict[str, Any]]]:
     def keep(row: Row) -> bool:
         return not {sha256_text(row.text), sha256_text(row.cluster), key(row.text)} & known
 
     known = set(taken)
     out: dict[str, list[dict[str, Any]]] = {"unsafe": [], "safe": []}
-    for sort, n in SIZES["test"].items():
-        for row in several(maker(sort, TEST), round(n * CONFIRM), f"confirm {seed} {sort}", keep):
+    for sort, n in sizes.items():
+        for row in several(maker(sort, TEST), n, f"{name} {sort}", keep):
             out[row.kind].append(row.prompt())
-    out["capability"] = [row.prompt() for row in capability(CONFIRM_TASKS, seed, keep)]
+    out["capability"] = [row.prompt() for row in capability(*tasks, keep)]
     return out
 
 

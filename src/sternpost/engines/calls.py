@@ -17,60 +17,15 @@ from sternpost.activations import (
     select,
     tells_thinking,
     thinking_tokens,
+    turns_before,
 )
 from sternpost.engines.architectures import check_kept
 from sternpost.engines.asked import Asked
 from sternpost.engines.bound import bind, carried, given_to
 from sternpost.engines.proofs import Opened, Orders, Piece, proofs
+from sternpost.engines.reading import Reply, Stream
 from sternpost.errors import EditError, PositionsError
-from sternpost.policy import opened
-from sternpost.types import Gate, Plan, Positions, Proof
-
-
-@dataclass
-class Stream:
-    """One forward on its way to the block: which of its tokens are written."""
-
-    call: "Call"
-    start: int
-    edited: Tensor
-    index: Tensor
-    asked: Tensor | None = None
-    """[row, seq]: the t_inst of each row, where a gate reads it."""
-
-    def gate(self, gate: Gate, h: Tensor) -> None:
-        """Lets the gate read the rows whose t_inst this forward holds. A row is decided once."""
-        assert self.asked is not None
-        rows, columns = self.asked.to(h.device).nonzero(as_tuple=True)
-        risks = self.call.risks
-        if risks is None:
-            width = 1 + len(getattr(gate, "categories", ()))
-            risks = torch.full((h.shape[0], width), float("nan"), dtype=torch.float64)
-            self.call.risks = risks
-        if len(rows):
-            fresh = risks[rows.cpu(), 0].isnan()
-            seen = h[rows, columns]
-            read = gate.risk(seen)[:, None] if risks.shape[1] == 1 else gate.risks(seen)
-            risks[rows.cpu()[fresh]] = read[fresh]
-
-    def doses(self, plan: Plan, n_edits: int) -> Tensor:
-        """[row, edit]: how much of each edit the gate's risks ask for."""
-        risks = self.call.risks
-        if risks is None:  # nothing was read yet
-            risks = torch.full((len(self.edited), 1), float("nan"), dtype=torch.float64)
-        if bool((risks[:, 0].isnan() & self.edited.any(1).cpu()).any()):
-            raise PositionsError("The gate reads t_inst, which no forward of this call has shown "
-                                 "before what is written. Give the whole prompt: "
-                                 "model.generate(...), or one forward and a gate at the written "
-                                 "block or below.")
-        return opened(plan, risks, n_edits).nan_to_num(0.0).to(self.edited.device)
-
-    def record(self, edited: Tensor, before: Tensor | None, after: Tensor | None) -> None:
-        """Notes what was read and written."""
-        pieces = self.call.pieces
-        while pieces and pieces[-1].start >= self.start:  # read again
-            pieces.pop()
-        pieces.append(Piece(self.start, edited, self.index, before, after))
+from sternpost.types import Positions, Proof
 
 
 @dataclass
@@ -93,8 +48,15 @@ class Call:
     response: Tensor | None = None
     """[row, column] response ids seen so far, where reasoning has to be told apart."""
     t_inst: Tensor | None = None
+    ends: Tensor | None = None
+    """[row, turn]: where user messages end; see `find_ends`."""
     risks: Tensor | None = None
-    """[row, column], NaN before a row's t_inst was read; None without a gate."""
+    """[row, column], NaN before all that a row's risk hangs on was read; None without a gate."""
+    read: Tensor | None = None
+    """What `risks` are made of: themselves, or with a decay [row, turn, column], NaN before a
+    turn's end was read, -inf where there is no such turn."""
+    reply: Reply | None = None
+    """Of a continuation gate, once it has read."""
     doses: Tensor | None = None
     """[row, edit] of the last forward; None without a gate."""
     lengths: Tensor | None = None
@@ -105,7 +67,8 @@ class Call:
         """One record a row of what this call's forwards wrote."""
         read = None if self.risks is None or self.doses is None else Opened(
             self.risks[:, 0].tolist(), self.doses.ne(0).any(1).tolist())
-        return proofs(self.orders, self.pieces, self.n_rows, read)
+        said = None if self.reply is None else self.reply.risk.tolist()
+        return proofs(self.orders, self.pieces, self.n_rows, read, said)
 
     @classmethod
     def of_generate(cls, asked: Asked, orders: Orders) -> "Call":
@@ -116,7 +79,11 @@ class Call:
             raise EditError("generate(...) was given no prompt. Pass input_ids=...")
         mask = asked.given.get("attention_mask")
         mask = None if mask is None else mask == 1
-        stop = None if (asked.setting("num_beams") or 1) > 1 else asked.stop_ids(given.device)
+        beams = (asked.setting("num_beams") or 1) > 1
+        if beams and orders.plan.continuation is not None:
+            raise EditError("A continuation gate follows each reply, and beams change places. Give "
+                            "one beam.")
+        stop = None if beams else asked.stop_ids(given.device)
         columns = given.shape[1] if mask is None else max(mask.shape[1], given.shape[1])
         return cls(orders, given.shape[0], True, ids, mask, columns, stop)
 
@@ -144,13 +111,30 @@ class Call:
             tokens = self._generating(given, ids, mask, start)
         else:
             tokens = self._forward(given, ids, mask, start)
-        asked = None
+        stream = Stream(self, start, self._edited(tokens), tokens.index)
         if self.orders.plan.gate is not None:
-            if tokens.t_inst is None:
-                raise PositionsError("A gate reads t_inst: in a plain forward say where the prompt "
-                                     "ends, positions=Positions('tail+response', prompt_length=N).")
-            asked = tokens.real & (tokens.index == tokens.t_inst[:, None])
-        return Stream(self, start, self._edited(tokens), tokens.index, asked)
+            self._read_by_gates(stream, tokens)
+        return stream
+
+    def _read_by_gates(self, stream: Stream, tokens: Tokens) -> None:
+        """Marks the tokens of a forward that gates read."""
+        plan = self.orders.plan
+        if tokens.t_inst is None:
+            raise PositionsError("A gate reads t_inst: in a plain forward say where the prompt "
+                                 "ends, positions=Positions('tail+response', prompt_length=N).")
+        at = tokens.index == tokens.t_inst[:, None]
+        if plan.decay:
+            ends = self.ends_of(len(at)).to(at.device)
+            at = (tokens.index[:, :, None] == ends[:, None, :]).any(2)
+        stream.asked = tokens.real & at
+        if plan.continuation is not None:
+            assert tokens.prompt_length is not None
+            stream.replied = tokens.real & (tokens.index >= tokens.prompt_length[:, None])
+
+    def ends_of(self, rows: int) -> Tensor:
+        """[row, turn] on the CPU, for that many rows: beams and sequences repeat a prompt's."""
+        assert self.ends is not None
+        return self.ends.cpu().repeat_interleave(rows // len(self.ends), 0)
 
     def anywhere(self, h: Tensor) -> Stream:
         """What a module that is no block has put out, [row, seq, d]: every token is real."""
@@ -234,19 +218,27 @@ class Call:
             if self.prompt_ids is None or self.prompt_ids.shape != self.prompt_mask.shape:
                 raise PositionsError("positions 't_inst' and 'tail' are read off the whole prompt, "
                                      "as input_ids, which generate(...) was not given.")
-            self.t_inst = self.find_t_inst(self.prompt_ids, self.prompt_mask)
+            self.ends = self.find_ends(self.prompt_ids, self.prompt_mask)
+            self.t_inst = self.ends[:, -1]
         return self.t_inst.to(device).repeat_interleave(each)
 
-    def find_t_inst(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """[row]: index of the last token of the last user message among the row's real tokens."""
+    def find_ends(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """[row, turn]: index of the last token of the last user message among the row's real
+        tokens; with a decay that of every one, the last one last, -1 in front where a row has
+        fewer."""
         template, plan = self.orders.template, self.orders.plan
         if not finds_tail(plan.where) and plan.gate is None:
-            return torch.zeros(len(ids), dtype=torch.long)
+            return torch.zeros(len(ids), 1, dtype=torch.long)
         mask = mask.to(ids.device)
         rows = [row[keep].tolist() for row, keep in zip(ids, mask, strict=True)]
+        if plan.decay:
+            ends = [turns_before(row, plan.tail) for row in rows] if template is None else \
+                template.turns(rows)
+            most = max(map(len, ends))
+            return torch.tensor([[-1] * (most - len(row)) + row for row in ends])
         if template is None:
-            return torch.tensor([before_tail(row, plan.tail) for row in rows])
-        return torch.tensor(template.t_inst(rows))
+            return torch.tensor([before_tail(row, plan.tail) for row in rows])[:, None]
+        return torch.tensor(template.t_inst(rows))[:, None]
 
     def _thinking(self, ids: Tensor | None, inside: Tensor, start: int) -> Tensor | None:
         positions = self.orders.plan.where
@@ -284,7 +276,8 @@ class Call:
             if ids is None or start:
                 raise PositionsError("positions 't_inst' and 'tail' are read off the whole prompt, "
                                      "as input_ids, which this forward was not given.")
-            t_inst = self.find_t_inst(ids, real & (index < length[:, None])).to(device)
+            self.ends = self.find_ends(ids, real & (index < length[:, None])).to(device)
+            t_inst = self.ends[:, -1]
         return Tokens(real, index, mask.sum(1), length, t_inst)
 
     def _prompt_length(self, rows: int, device: Any) -> Tensor | None:

@@ -118,6 +118,9 @@ class FakeEngine:
 
 
 def _steered(h: Tensor, plan: Plan, table: Table, row: int) -> tuple[Tensor, Proof]:
+    if plan.decay or plan.continuation is not None:
+        raise EditError("The fake engine reads a prompt once and no reply: it knows no decay and "
+                        "no continuation gate. Use a model.")
     risk = None if plan.gate is None else float(plan.gate.risk(h.sum(0)[None])[0])
     slots = list(table.lists[row])
     on, fired = table.rows[row:row + 1].float(), None

@@ -42,7 +42,7 @@ def prefilled(model: Any, asked: Asked, call: Call) -> dict[str, Any]:
                         "one sequence each.")
     mask = asked.given.get("attention_mask")
     mask = torch.ones_like(ids) if mask is None else mask
-    t_inst = call.find_t_inst(ids, mask == 1).to(ids.device)
+    t_inst = call.find_ends(ids, mask == 1)[:, -1].to(ids.device)
     columns = ((mask.cumsum(1) - 1 == t_inst[:, None]) & (mask == 1)).int().argmax(1)
     end = int(columns[0]) + 1
     if bool((columns != columns[0]).any()):

@@ -39,6 +39,8 @@ class Piece:
     before: Tensor | None
     """[row, seq, slot]; None where there is no slot"""
     after: Tensor | None
+    continued: Tensor | None = None
+    """[row, seq]: tokens edited that only a continuation gate had written; None for none"""
 
 
 class Opened(NamedTuple):
@@ -48,15 +50,18 @@ class Opened(NamedTuple):
     fired: Sequence[bool]
 
 
-def proofs(orders: Orders, pieces: Sequence[Piece], n_rows: int,
-           gate: Opened | None = None) -> list[Proof]:
-    """One record a row. Of beams and of several sequences a row the first stands for all."""
+def proofs(orders: Orders, pieces: Sequence[Piece], n_rows: int, gate: Opened | None = None,
+           reply_risks: Sequence[float] | None = None) -> list[Proof]:
+    """One record a row. Of beams and of several sequences a row the first stands for all.
+    `reply_risks`: the highest that a continuation gate read, -inf where it read nothing."""
     if not pieces:
         return []
     edited = torch.cat([piece.edited.cpu() for piece in pieces], 1)
     index = torch.cat([piece.index.cpu() for piece in pieces], 1)
     before = _means([piece.before for piece in pieces], edited)
     after = _means([piece.after for piece in pieces], edited)
+    more = [piece.continued.sum(1).cpu() for piece in pieces if piece.continued is not None]
+    continued = torch.stack(more).sum(0).tolist() if more else [0] * len(edited)
     each = max(1, edited.shape[0] // n_rows)
     out = []
     for row in range(n_rows):
@@ -70,8 +75,14 @@ def proofs(orders: Orders, pieces: Sequence[Piece], n_rows: int,
             features=tuple(orders.table.features[slot] for slot in slots),
             before=tuple(before[row * each][slot] for slot in slots),
             after=tuple(after[row * each][slot] for slot in slots),
-            risk=risk, fired=fired, pack=orders.plan.pack))
+            risk=risk, fired=fired, pack=orders.plan.pack,
+            continued=continued[row * each] if written else 0,
+            reply_risk=_known(reply_risks, row * each)))
     return out
+
+
+def _known(risks: Sequence[float] | None, row: int) -> float | None:
+    return None if risks is None or risks[row] == -math.inf else risks[row]
 
 
 def _means(parts: Sequence[Tensor | None], edited: Tensor) -> list[list[float]]:

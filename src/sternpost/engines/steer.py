@@ -2,10 +2,11 @@
 
 Covered: plain forwards, greedy, sampled and beam `generate`, padding on either side, any cache,
 chunked prefill; several plans at several hookpoints; any module, by its path; a gate that decides
-each row once, at t_inst. Not covered: assisted generation, guidance and continuous batching
-(refused), several processes, one model in several threads. Overall: hooks and wrapper are gone when
-the block is left, also by an exception; what a model itself computes differently in a batch, with
-padding or in chunks is refused (architectures.py).
+each row once, at t_inst or over all user messages; a gate that follows each reply. Not covered:
+assisted generation, guidance and continuous batching (refused), several processes, one model in
+several threads. Overall: hooks and wrapper are gone when the block is left, also by an exception;
+what a model itself computes differently in a batch, with padding or in chunks is refused
+(architectures.py).
 """
 
 from collections.abc import Sequence

@@ -7,26 +7,30 @@ also where the model drops its cache and reads the prompt again.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from sternpost.activations import needs_template, tells_thinking
 from sternpost.engines.architectures import check_kept, find_place, width
 from sternpost.engines.asked import Asked
-from sternpost.engines.calls import Call, Stream
+from sternpost.engines.calls import Call
+from sternpost.engines.dosing import dosed
 from sternpost.engines.loading import tokenizer_of
 from sternpost.engines.prefill import check_reads_above, prefilled
 from sternpost.engines.proofs import Orders
+from sternpost.engines.reading import Stream
 from sternpost.engines.shadow import shadow
 from sternpost.engines.templates import Template
 from sternpost.errors import EditError, HookpointError, PolicyError, PositionsError
 from sternpost.sae import SAE
 from sternpost.steering import Change, Table, change, compile_plan, moved
-from sternpost.types import Gate, Plan, Positions, Proof
+from sternpost.types import Gate, Hookpoint, Plan, Positions, Proof
 
+Reader = Callable[[Stream, Tensor], None]
+"""Lets a gate read a forward's stream [row, seq, d_model] at its hookpoint."""
 _PACKED = ("generate_batch", "init_continuous_batching", "continuous_batching_context_manager")
 """Calls that pack several prompts into one row."""
 
@@ -72,6 +76,12 @@ class Steering:
         """Those that are written by this one's hook: all read the stream before any has written.
         None where another one's hook writes this one's."""
         self._undo: list[Callable[[], None]] = []
+        self.readers: list[tuple[Hookpoint, Reader]] = []
+        """Where each gate reads, and how it is given a stream."""
+        if (gate := self.gate) is not None:
+            self.readers.append((gate.hookpoint, lambda stream, h: stream.gate(gate, h)))
+        if (more := plan.continuation) is not None:
+            self.readers.append((more.gate.hookpoint, lambda stream, h: stream.follow(more, h)))
 
     @property
     def orders(self) -> Orders:
@@ -113,10 +123,11 @@ class Steering:
             if self.together:
                 writer = self.place.module.register_forward_hook(self._write, prepend=True)
                 self._undo.append(writer.remove)
-            if self.gate is not None and self.gate.hookpoint != self.sae.hookpoint:
-                reader = find_place(self.model, self.gate.hookpoint).module.register_forward_hook(
-                    self._read, prepend=True)
-                self._undo.append(reader.remove)
+            for at, read in self.readers:
+                if at != self.sae.hookpoint:
+                    reader = find_place(self.model, at).module.register_forward_hook(
+                        partial(self._read, read), prepend=True)
+                    self._undo.append(reader.remove)
             for name, wrapper in {"generate": self._generate, **dict.fromkeys(_PACKED, _packed)
                                   }.items():
                 if hasattr(self.model, name):
@@ -178,11 +189,11 @@ class Steering:
                              "that module. Its edits would silently do nothing; steer another "
                              "place, or look at the model with `sternpost doctor`.")
 
-    def _read(self, block: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+    def _read(self, read: Reader, block: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         """Lets a gate below or above the written block read."""
         stream = self.stream or self.read  # a gate above reads after the block was written
-        if stream is not None and self.gate is not None:
-            stream.gate(self.gate, output[0] if isinstance(output, tuple) else output)
+        if stream is not None:
+            read(stream, output[0] if isinstance(output, tuple) else output)
 
     def _write(self, block: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         h = output[0] if isinstance(output, tuple) else output
@@ -221,40 +232,22 @@ class Steering:
     def _change(self, h: Tensor, stream: Stream) -> Change | None:
         if h.device != self.table.D.device:
             self.table, self.sae = self.table.to(h.device), self.sae.to(h.device)
-        if self.gate is not None and self.gate.hookpoint == self.sae.hookpoint:
-            stream.gate(self.gate, h)
-        edited, dose = self._dosed(stream, h)
+        for at, read in self.readers:
+            if at == self.sae.hookpoint:
+                read(stream, h)
+        edited, on, more = dosed(self.orders, stream, h)
         if not len(self.table.features) and self.plan.error == "keep":
             stream.record(edited, None, None)
             return None
-        on = dose[:, None, :] * edited[:, :, None]  # bool, where no policy gives doses
         flat = h.reshape(-1, h.shape[-1])
         done = change(flat, on.reshape(len(flat), -1), edited.reshape(-1), self.table, self.sae,
                       self.plan.how)
         shape = (*h.shape[:2], -1)
         if len(self.table.features):
-            stream.record(edited, done.before.reshape(shape), done.after.reshape(shape))
+            stream.record(edited, done.before.reshape(shape), done.after.reshape(shape), more)
         else:
-            stream.record(edited, None, None)
+            stream.record(edited, None, None, more)
         return done
-
-    def _dosed(self, stream: Stream, h: Tensor) -> tuple[Tensor, Tensor]:
-        """Which tokens are written [row, seq], and each row's doses [row, slot]."""
-        rows = self.table.rows
-        if self.n_lists is not None:
-            rows = rows.repeat_interleave(h.shape[0] // len(rows), 0)
-        edited = stream.edited.to(h.device)
-        if self.gate is None:
-            return edited, rows
-        policy, lists = self.plan.policy, self.table.lists
-        doses = stream.doses(self.plan, 1 if policy is None else len(lists[0])).to(h.device)
-        stream.call.doses = doses
-        edited = edited & doses.ne(0).any(1)[:, None]
-        if policy is None:
-            return edited, rows
-        slots = torch.tensor(lists, device=h.device).repeat_interleave(len(doses) // len(lists), 0)
-        return edited, torch.zeros(len(doses), rows.shape[1], device=h.device).scatter(
-            1, slots, doses)
 
     def _check_place(self) -> None:
         sae, model, where = self.sae, self.model, self.plan.where

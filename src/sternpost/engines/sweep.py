@@ -13,8 +13,9 @@ draft costs nothing here), and it stands for all rows that a gate leaves shut. W
 ends as soon as its verdict is.
 
 Covered: models whose every layer attends to all that came before, with a plain cache. Not covered:
-sliding windows, recurrent layers, scripts of several turns, reasoning segments; there all rows go
-through `generate`. Overall: the same replies, up to float rounding.
+sliding windows, recurrent layers, scripts of several turns, reasoning segments, gates that read
+earlier turns or the reply; there all rows go through `generate`. Overall: the same replies, up to
+float rounding.
 """
 
 import inspect
@@ -64,6 +65,8 @@ def sweep(engine: "TransformersEngine", requests: Sequence[Request], plans: Sequ
     """
     if not requests:
         return [[] for _ in plans]
+    if any((p.decay, p.continuation) != (plans[0].decay, plans[0].continuation) for p in plans):
+        return [engine.generate(requests, plan, sampling) for plan in plans]
     if not can_share(engine, plans[0], requests):
         edits = tuple(tuple(plan.edits) for plan in plans for _ in requests)
         every = engine.generate([r for _ in plans for r in requests],
@@ -85,7 +88,7 @@ def can_share(engine: "TransformersEngine", plan: Plan, requests: Sequence[Reque
             and len(layers) in (0, engine.n_layers)
             and set(inspect.signature(engine.model.forward).parameters) >= ASKED
             and len(set(getattr(engine.model, "hf_device_map", {}).values())) <= 1
-            and plan.policy is None
+            and plan.policy is None and not plan.decay and plan.continuation is None
             and isinstance(plan.where, Positions) and not tells_thinking(plan.where)
             and engine.marks.think_close is None
             and all(len(turns_of(request.messages)) == 1 for request in requests))

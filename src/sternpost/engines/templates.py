@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sternpost.activations import find_t_inst
+from sternpost.activations import find_t_inst, find_turns
 from sternpost.errors import TemplateError
 from sternpost.types import Message, TemplateMarks
 
@@ -15,6 +15,7 @@ PLAIN = ("{% for message in messages %}{{ '' if loop.first else '\n' }}"
 """What a tokenizer without a chat template gets."""
 
 _SENTINEL = "sternpost looks for this line"
+_ANSWER, _NEXT = "sternpost answers with this one", "sternpost asks once more"
 _THINKING = re.compile(r"</(think|thinking|thought|reasoning|seed:think)>|\[/(THINK)\]")
 
 
@@ -76,6 +77,24 @@ class Template:
         """Index of the last token of the last user message in each rendered prompt."""
         tail = self.marks().tail
         return [find_t_inst(ids, self.decode, tail) for ids in prompts]
+
+    def turns(self, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
+        """Index of the last token of every answered user message in each rendered prompt, then of
+        the last one. Raises TemplateError where the template does not tell."""
+        marks, between = self.marks(), self._between()
+        return [find_turns(ids, self.decode, marks, between) for ids in prompts]
+
+    def _between(self) -> str:
+        """The text between a user message and the reply to it, earlier in a conversation."""
+        text = self.render([Message("user", _SENTINEL), Message("assistant", _ANSWER),
+                            Message("user", _NEXT)])
+        _, found, after = text.partition(_SENTINEL)
+        between, answered, _ = after.partition(_ANSWER)
+        if not found or not answered or not between or _NEXT not in after:
+            raise TemplateError("A decay reads where every user message ends, and this chat "
+                                f"template does not tell: two turns are {text[:200]!r}. Leave the "
+                                "decay out, or give another with --chat-template FILE.")
+        return between.rstrip() or between  # a reply's own first space may be written otherwise
 
     @property
     def source(self) -> str:

@@ -3,8 +3,10 @@
     risks = [overall, category 1, category 2, ...]        each category fitted against benign rows
 
 Covered: which kind of harm a request is likely to be, for values that differ by category. Not
-covered: categories with too few prompts; they are named, and only the overall gate knows them.
-Overall: the overall risk alone opens the gate; what a category's risk adds is what is written then.
+covered: categories with too few prompts, or that nothing tells from benign ones; they are named,
+and only the overall gate knows them. Overall: the overall risk alone opens the gate; what a
+category's risk adds is what is written then. `limits` are for who writes a response to a category's
+risk: `step(limit, category=name)`.
 """
 
 from collections.abc import Callable, Sequence
@@ -35,13 +37,18 @@ class CategoryGate:
     """One a category."""
     categories: tuple[str, ...]
     left_out: tuple[str, ...] = ()
-    """Categories with too few clusters for a gate of their own."""
+    """Categories with too few rows for a gate of their own."""
     threshold: float = 1.0
+    limits: tuple[float, ...] = ()
+    """The risk of each category that benign prompts keep within a budget; none: not known."""
 
     def __post_init__(self) -> None:
         one_hookpoint((self.overall, *self.members))
         if len(self.members) != len(self.categories):
             raise GateError(f"One gate a category is needed; got {len(self.members)} gates for "
+                            f"{len(self.categories)} categories.")
+        if self.limits and len(self.limits) != len(self.categories):
+            raise GateError(f"A limit a category is needed, or none; got {len(self.limits)} for "
                             f"{len(self.categories)} categories.")
 
     @property
@@ -60,8 +67,9 @@ class CategoryGate:
 
 def fit_categories(h: Float[Tensor, "row d_model"], harmful: Bool[np.ndarray, " row"],
                    clusters: np.ndarray, categories: Sequence[str | None],
-                   fit: Fit) -> CategoryGate:
-    """The overall gate and one a category with at least 5 clusters, each by `fit`.
+                   fit: Fit, fewest: int = 0) -> CategoryGate:
+    """The overall gate and one a category with at least 5 clusters and `fewest` rows, each by
+    `fit`; a category that `fit` cannot tell from benign rows is left out too.
 
     `categories`: the hazard category of each row; those of benign rows play no part.
     """
@@ -71,9 +79,12 @@ def fit_categories(h: Float[Tensor, "row d_model"], harmful: Bool[np.ndarray, " 
     for name in sorted(set(named[harmful]) - {""}):
         mine = harmful & (named == name)
         rows = mine | ~harmful
-        if len(set(clusters[mine])) < FOLDS:
+        if len(set(clusters[mine])) < FOLDS or mine.sum() < fewest:
             left_out.append(str(name))
-        else:
+            continue
+        try:
             found[str(name)] = fit(h[rows], harmful[rows], clusters[rows])
+        except GateError:  # what it reads is no higher on these rows than on benign ones
+            left_out.append(str(name))
     return CategoryGate(fit(h, harmful, clusters), tuple(found.values()), tuple(found),
                         tuple(left_out))

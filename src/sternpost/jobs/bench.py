@@ -9,6 +9,7 @@ from typing import Any
 
 from sternpost.jobs.goal import REFUSALS, Sought
 from sternpost.jobs.progress import Watch
+from sternpost.judges.languages import judged
 from sternpost.prompts import is_right
 from sternpost.store import RunFolder, Sample, sample
 from sternpost.types import (
@@ -97,11 +98,13 @@ class Bench:
     def judged(self, trial: Trial, prompts: Sequence[LabelledPrompt],
                replies: Sequence[Completion]) -> list[Sample]:
         """A judged line for each prompt, in order, from replies that are at hand."""
-        return [sample(trial.condition, p, reply, verdict, self._hit(p, reply, verdict),
+        return [sample(trial.condition, p, reply, verdict, self.hit(p, reply, verdict),
                        feature=trial.feature, value=trial.value)
-                for p, reply, verdict in zip(prompts, replies, self.judge(replies), strict=True)]
+                for p, reply, verdict in zip(prompts, replies, judged(
+                    self.judge, replies, [p.language for p in prompts]), strict=True)]
 
-    def _hit(self, prompt: LabelledPrompt, reply: Completion, verdict: Judgement) -> bool:
+    def hit(self, prompt: LabelledPrompt, reply: Completion, verdict: Judgement) -> bool:
+        """Whether a reply counts: a task that is answered right, else what is searched for."""
         if prompt.kind == "capability":
             return reply.answer is not None and is_right(reply.answer, prompt.answer or "")
         return self.sought.goal.shown(verdict)

@@ -1,5 +1,6 @@
 """`calibrate`: levels, operating points of known cost, and the pack that holds them.
 
+    classifiers prompt classifiers of --classifier, asked once
     gates       every kind fitted, looked at on sources it did not see, the best kept
     writes      what is written where the gate fires: searched with optuna on development prompts,
                 inside the sweep engine
@@ -21,10 +22,13 @@ from sternpost.engines.transformers import TransformersEngine
 from sternpost.errors import ModelError
 from sternpost.files import read_json, write_json, write_jsonl
 from sternpost.jobs.bench import Bench, Trial
-from sternpost.jobs.calibrate_gates import Gates, Read, fit_gates, read_t_inst
+from sternpost.jobs.calibrate_classifiers import Told, ask, hard_refusal, refused_lines, row_of
+from sternpost.jobs.calibrate_classifiers import warnings_of as told_warnings
+from sternpost.jobs.calibrate_gates import Gates, fit_gates
 from sternpost.jobs.calibrate_inputs import Given, Proposed, given_features, read_calibration
 from sternpost.jobs.calibrate_levels import Point, joined, why_alike
 from sternpost.jobs.calibrate_methods import Methods, Ours, bought, compared
+from sternpost.jobs.calibrate_reads import Read, Reads
 from sternpost.jobs.calibrate_search import FINALISTS, PART, Searching
 from sternpost.jobs.calibrate_settings import FREER, Budget, CalibrateSettings
 from sternpost.jobs.calibrate_writes import Open, Table, freer_space, safer_space
@@ -129,7 +133,8 @@ class Calibrating:
             "bought": {name: bought(self.bench, tested[name], tested["baseline"], self.requests)
                        for name in plans},
             "warnings": [*warnings, *self.inputs.warnings, *known.gates.warnings,
-                         *self.given.warnings, *([alike] if alike else [])]}
+                         *told_warnings(known.told, self.parts), *self.given.warnings,
+                         *([alike] if alike else [])]}
         self._write(known, levels, (tested, others), body)
 
     @property
@@ -142,27 +147,44 @@ class Calibrating:
         """The test prompts' requests, by sha256."""
         return {p.request.sha256: p.request for p in self.inputs.splits.test}
 
+    @property
+    def parts(self) -> dict[str, Sequence[LabelledPrompt]]:
+        """All prompts, by what they are for."""
+        splits = self.inputs.splits
+        return {"search": splits.search, "gate_fit": splits.gate_fit,
+                "gate_calibration": splits.gate_calibration, "tasks": self.given.tasks,
+                "test": self.tested}
+
+    def _told(self) -> list[Told]:
+        """What prompt classifiers say: before anything that takes longer."""
+        if not self.settings.classifier:
+            return []
+        with self.bench.watch.stage("classifiers", "What prompt classifiers say"):
+            return ask(self.bench, self.settings, self.parts)
+
     def _known(self) -> "Known":
         """What the model says and reads by itself, and the gate."""
         bench, splits, watch = self.bench, self.inputs.splits, self.bench.watch
+        told = self._told()
         with watch.stage("baseline", "What the model says by itself"):
             search, own = baseline(bench, self.inputs)
             tasks = bench.lines(Trial("search-tasks", "baseline"), self.given.tasks)
         with watch.stage("sae", "Its residual stream as sparse features"):
             sae = obtain_sae(bench, self.inputs, self.settings, own).sae
         with watch.stage("gates", "When: gates, looked at on sources they did not see"):
-            reads = {"search": read_t_inst(bench, splits.search, sae, "search", own),
-                     "gate_fit": read_t_inst(bench, splits.gate_fit, sae, "gate_fit",
-                                             own[len(splits.search):]),
-                     "gate_calibration": read_t_inst(bench, splits.gate_calibration, sae,
-                                                     "gate_calibration"),
-                     "tasks": read_t_inst(bench, self.given.tasks, sae, "tasks")}
+            reads = Reads(bench, {"search": (splits.search, own),
+                                  "gate_fit": (splits.gate_fit, own[len(splits.search):]),
+                                  "gate_calibration": (splits.gate_calibration, None),
+                                  "tasks": (self.given.tasks, None)})
             gates = fit_gates(bench, sae, reads, self.settings)
-        table = table_of(reads, gates, [*search.baseline, *tasks])
+            here = reads.at(sae.hookpoint)
+            gates.about["kinds"] += [row_of(one, here, self.parts, self.settings.seed)
+                                     for one in told]
+        table = table_of(reads.at(gates.gate.hookpoint), gates, [*search.baseline, *tasks])
         with watch.stage("features", "What may be written"):
             proposed = given_features(bench, self.settings, sae, search,
                                       ([*splits.search, *splits.gate_fit], own), self.given)
-        return Known(sae, gates, reads, table, proposed)
+        return Known(sae, gates, here, table, proposed, told)
 
     def _points(self, known: "Known") -> tuple[dict[str, Point], dict[str, Any]]:
         """The operating points, and how they were searched for."""
@@ -197,6 +219,11 @@ class Calibrating:
             known.sae, known.gates, point.threshold, known.proposed.raised,
             known.proposed.refusal.every, budget, self.settings.aim == "freer"),
             self.settings.trials)
+        for told in known.told:
+            name = told.condition
+            chosen[name] = {**hard_refusal(told, known.table, known.gates.benign.prompts, budget),
+                            "untold": told.untold({"test": self.tested})["test"]}
+            lines[name] = refused_lines(told, tested["baseline"], chosen[name]["threshold"])
         for name in self.settings.other_methods:
             with self.bench.watch.stage(name, f"Another method: {name}"):
                 lines[name], chosen[name] = methods.measured(name, self.tested,
@@ -233,12 +260,16 @@ class Known:
     sae: SAE
     gates: Gates
     reads: Mapping[str, Read]
+    """Where the SAE reads."""
     table: Table
     proposed: Proposed
+    told: Sequence[Told]
+    """What prompt classifiers say."""
 
 
 def table_of(reads: Mapping[str, Read], gates: Gates, lines: Sequence[Sample]) -> Table:
-    """The development rows: search prompts and tasks, what the model does, and the gate's risk."""
+    """The development rows: search prompts and tasks, what the model does, and the gate's risk;
+    `reads`: where the gate reads."""
     prompts = [*reads["search"].prompts, *reads["tasks"].prompts]
     risk = np.concatenate([gates.gate.risk(reads[name].h).numpy() for name in ("search", "tasks")
                            if len(reads[name].prompts)])

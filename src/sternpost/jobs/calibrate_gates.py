@@ -1,86 +1,62 @@
-"""The gates of a calibration: every kind fitted, looked at on sources that it did not see, the best
-kept, and given a threshold for each budget.
+"""The gates of a calibration: every kind fitted at every layer asked for, looked at on sources that
+it did not see, the best kept, and given a threshold for each budget.
 
     fit         on gate_fit
-    within      AUROC of risks by fits that missed the row's cluster
-    across      AUROC of risks by fits that missed the row's whole source; of the kind that is kept
-                also by fits that missed its wrapper family, or its category
-    kept        of the kinds that do as well as the best on the search split, within a point, the
-                one with the best AUROC across sources. safer: unsafe prompts fired on at the
-                budget; freer: safe prompts below the risk of (nearly) every unsafe one
+    seen        on the search split, and on gate_fit rows whose cluster, or whole source, the fit
+                missed; of the one that is kept also whose wrapper family, or category
+    kept        of those that do as well as the best on the search split, within a point, the one
+                with the best AUROC across sources. safer: unsafe prompts fired on at the budget;
+                freer: safe prompts below the risk of (nearly) every unsafe one
+    categories  with --categories: the same fit for each hazard category against benign rows
     threshold   no kind of benign calibration prompt fires more than the budget (split conformal)
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
-from sternpost.errors import GateError
+from sternpost.errors import GateError, InputError
 from sternpost.files import read_json, read_tensors, write_json, write_tensors
 from sternpost.gates import (
+    CategoryGate,
     FittedGate,
     coverage,
+    fit_categories,
     fit_cosine,
     fit_feature,
     fit_nullspace,
     fit_residual,
     fit_sparse,
     from_tensors,
-    held_out,
     to_tensors,
 )
-from sternpost.gates.coverage import FEW, UNNAMED
-from sternpost.jobs.bench import Bench, own_replies
+from sternpost.gates.coverage import FEW
+from sternpost.jobs.bench import Bench
+from sternpost.jobs.calibrate_reads import Read, Reads, kinds_of
+from sternpost.jobs.calibrate_seen import (
+    FALSE_FIRE,
+    Fit,
+    across,
+    by_category,
+    curve,
+    limit_at,
+    on_search,
+)
 from sternpost.jobs.calibrate_settings import CalibrateSettings
 from sternpost.sae import SAE
-from sternpost.stats import auroc, conformal_threshold, grouped_threshold
-from sternpost.types import Completion, LabelledPrompt, Transcript
+from sternpost.stats import grouped_threshold
+from sternpost.types import Hookpoint, LabelledPrompt
 
-Fit = Callable[[Tensor, np.ndarray, np.ndarray], FittedGate]
 GAP = 0.05
 """AUROC by which a gate may do worse on sources that it did not see before a warning says so."""
-FALSE_FIRE = 0.01
-"""Budget at which false fire across sources is told."""
 NAMED = 8
 """Values that a warning names, at most."""
-SURE = 0.0025
-"""Share of unsafe prompts that may lie below."""
-LEFT_OUT = 1000
-"""Rows on which sources are left out, at most: each kind is fitted once a source."""
 NEAR = 0.01
 """Share of unsafe search prompts by which a kind may fire on fewer and still be kept."""
-LABELS = (10, 30, 100, 300)
-"""Labelled prompts a side of the curve."""
-
-
-@dataclass(frozen=True)
-class Read:
-    """Prompts, and the stream where their last user message ends."""
-
-    prompts: Sequence[LabelledPrompt]
-    h: Tensor
-
-    @property
-    def harmful(self) -> np.ndarray:
-        """[row]: unsafe prompts."""
-        return np.array([p.kind == "unsafe" for p in self.prompts], dtype=bool)
-
-    @property
-    def clusters(self) -> np.ndarray:
-        """[row]"""
-        return np.array([p.cluster or p.request.sha256 for p in self.prompts])
-
-    def column(self, name: str) -> np.ndarray:
-        """[row]: source, family or category, with a name where there is none."""
-        return np.array([getattr(p, name) or UNNAMED for p in self.prompts])
-
-    def some(self, keep: Sequence[bool] | np.ndarray) -> "Read":
-        """Some of the rows."""
-        rows = np.flatnonzero(np.asarray(keep)).tolist()
-        return Read([self.prompts[at] for at in rows], self.h[rows])
+ORDER = ("sparse", "residual", "cosine", "nullspace", "feature")
+"""Which kind is kept on a tie: fewer features first."""
 
 
 @dataclass(frozen=True)
@@ -91,62 +67,71 @@ class Gates:
     about: dict[str, Any]
     """As calibration.json has it."""
     benign: Read
-    """The calibration prompts."""
+    """The calibration prompts, where this gate reads."""
     warnings: list[str]
 
     def threshold(self, budget: float) -> tuple[float, dict[str, float]]:
         """Above it the gate fires so that no kind of benign prompt fires more than `budget` (a
         share); and the budgets that small kinds can be promised by themselves."""
-        risks = self.gate.risk(self.benign.h).tolist()
-        found = grouped_threshold(risks, kinds_of(self.benign.prompts), budget)
-        return found.value, {name: one.budget for name, one in found.small.items()}
+        return limit_of(self.gate.risk(self.benign.h).tolist(), self.benign.prompts, budget)
 
 
-def kinds_of(prompts: Sequence[LabelledPrompt]) -> list[str]:
-    """The kind of each benign prompt: its source."""
-    return [p.source or "unnamed" for p in prompts]
+def limit_of(risks: Sequence[float], benign: Sequence[LabelledPrompt],
+             budget: float) -> tuple[float, dict[str, float]]:
+    """The threshold of `Gates`, of the risks of these benign prompts."""
+    found = grouped_threshold(risks, kinds_of(benign), budget)
+    return found.value, {name: one.budget for name, one in found.small.items()}
 
 
-def read_t_inst(bench: Bench, prompts: Sequence[LabelledPrompt], sae: SAE, key: str,
-                own: Sequence[Completion] | None = None, every: bool = False) -> Read:
-    """The stream at each prompt's t_inst; merely offensive prompts are left out, unless `every`
-    one is asked for. Scripts are answered for it, where `own` does not bring the replies."""
-    counted = [at for at, p in enumerate(prompts) if every or p.harm_kind != "offensive"]
-    mine = [prompts[at] for at in counted]
-    if own is not None:
-        texts = [Transcript(ids=own[at].prompt_ids) for at in counted]
-    else:
-        scripts = [p for p in mine if sum(m.role == "user" for m in p.request.messages) > 1]
-        said = {p.request.sha256: Transcript(ids=c.prompt_ids) for p, c in zip(
-            scripts, own_replies(bench.engine, scripts, bench.sampling, bench.folder, f"own-{key}"),
-            strict=True)}
-        texts = [said.get(p.request.sha256) or Transcript(messages=p.request.messages)
-                 for p in mine]
-    return Read(mine, bench.engine.at_t_inst(texts, sae.hookpoint))
+@dataclass(frozen=True)
+class Candidate:
+    """A kind of gate at a layer."""
+
+    kind: str
+    at: Hookpoint
+    fit: Fit
+    own: bool
+    """Whether the SAE reads there too."""
+
+    @property
+    def name(self) -> str:
+        """As tables have it."""
+        return self.kind if self.own else f"{self.kind} at {self.at.layer}"
 
 
-def fits_of(sae: SAE, kinds: Sequence[str], seed: int) -> dict[str, Fit]:
-    """The fit of each kind that this SAE allows."""
+def candidates_of(sae: SAE, settings: CalibrateSettings) -> list[Candidate]:
+    """Every kind at every layer asked for that this SAE allows: its features are read where it
+    reads. Raises InputError where none is left."""
+    places = [Hookpoint(layer) for layer in dict.fromkeys(settings.gate_layer)] or [sae.hookpoint]
+    out = [Candidate(kind, at, fits[kind], at == sae.hookpoint) for at in places
+           for fits in [_fits(sae, at, settings.seed)] for kind in settings.gate_kinds
+           if kind in fits]
+    if not out:
+        raise InputError(f"Gates of kind {settings.gates} read the SAE's features, at block "
+                         f"{sae.hookpoint.layer}; none can be fitted for --gate-layer "
+                         f"{', '.join(map(str, settings.gate_layer)) or '(its own)'}. Add that "
+                         "layer, or --gates residual,cosine,nullspace.")
+    return out
+
+
+def _fits(sae: SAE, at: Hookpoint, seed: int) -> dict[str, Fit]:
     every: dict[str, Fit] = {
-        "residual": lambda h, y, c: fit_residual(h, y, c, sae.hookpoint, seed),
-        "cosine": lambda h, y, c: fit_cosine(h, y, c, sae.hookpoint, seed=seed),
-        "nullspace": lambda h, y, c: fit_nullspace(h, y, c, sae.hookpoint, seed)}
-    if sae.per_token is None:  # else its features are no straight lines in the stream
+        "residual": lambda h, y, c: fit_residual(h, y, c, at, seed),
+        "cosine": lambda h, y, c: fit_cosine(h, y, c, at, seed=seed),
+        "nullspace": lambda h, y, c: fit_nullspace(h, y, c, at, seed)}
+    # the features of an SAE that scales tokens are no straight lines in the stream
+    if at == sae.hookpoint and sae.per_token is None:
         every["sparse"] = lambda h, y, c: fit_sparse(h, y, c, sae, seed)
         every["feature"] = lambda h, y, c: fit_feature(h, y, c, sae, seed)
-    return {kind: every[kind] for kind in kinds if kind in every}
+    return every
 
 
-def fit_gates(bench: Bench, sae: SAE, reads: Mapping[str, Read], settings: CalibrateSettings,
-              ) -> Gates:
-    """The best gate of the kinds asked for. `reads`: gate_fit, gate_calibration, search."""
+def fit_gates(bench: Bench, sae: SAE, reads: Reads, settings: CalibrateSettings) -> Gates:
+    """The best gate of the kinds and layers asked for."""
     folder = bench.folder.stages / "gates"
-    benign = reads["gate_calibration"]
-    benign = benign.some(~benign.harmful)
 
     def make() -> dict[str, Any]:
-        fits = fits_of(sae, settings.gate_kinds, settings.seed)
-        gate, about = _best(reads, fits, benign, settings)
+        gate, about = _best(reads, candidates_of(sae, settings), settings)
         body, tensors = to_tensors(gate)
         write_tensors(folder / "gate.safetensors", tensors)
         write_json(folder / "gate.json", body)
@@ -154,135 +139,114 @@ def fit_gates(bench: Bench, sae: SAE, reads: Mapping[str, Read], settings: Calib
 
     about = bench.folder.once("gates", make)
     gate = from_tensors(read_json(folder / "gate.json"), read_tensors(folder / "gate.safetensors"))
-    return Gates(gate, about, benign, _warnings(about))
+    return Gates(gate, about, reads.at(gate.hookpoint)["gate_calibration"].benign,
+                 warnings_of(about))
 
 
-def _best(reads: Mapping[str, Read], fits: Mapping[str, Fit], benign: Read,
+def _best(reads: Reads, candidates: Sequence[Candidate],
           settings: CalibrateSettings) -> tuple[FittedGate, dict[str, Any]]:
     seed = settings.seed
-    fit, search = reads["gate_fit"], reads["search"]
-    gates = {kind: make(fit.h, fit.harmful, fit.clusters) for kind, make in fits.items()}
-    rows = [_row(kind, gates[kind], fits[kind], (fit, search, benign), seed) for kind in gates]
+    fitted, failed = _fitted(reads, candidates, seed)
+    rows = [row for _, _, row in fitted]
     best = kept(rows, "opens" if settings.aim == "freer" else "unsafe")
-    gate = gates[best["kind"]]
-    best["across"].update(_across(fit, fits[best["kind"]], ("family", "category"), seed))
+    one, gate, row = next(some for some in fitted if some[2]["kind"] == best["kind"])
+    mine = reads.at(one.at)
+    fit, search, benign = mine["gate_fit"], mine["search"], mine["gate_calibration"].benign
+    row["across"].update(across(fit, one.fit, ("family", "category"), seed))
     counted = coverage(fit.harmful.tolist(), {name: [getattr(p, name) for p in fit.prompts]
                                               for name in ("category", "group", "language")})
-    return gate, {"kind": gate.kind, "layer": gate.hookpoint.layer, "kinds": rows,
-                  "coverage": {column: {value: list(sides) for value, sides in values.items()}
-                               for column, values in counted.counts.items()},
-                  "warnings": list(counted.warnings),
-                  "curve": _curve(fits[best["kind"]], fit, (search, benign), seed)}
+    about = {"kind": gate.kind, "layer": gate.hookpoint.layer, "kinds": rows, "failed": failed,
+             "coverage": {column: {value: list(sides) for value, sides in values.items()}
+                          for column, values in counted.counts.items()},
+             "warnings": list(counted.warnings),
+             "curve": curve(one.fit, fit, (search, benign), seed)}
+    if not settings.categories:
+        return gate, about
+    gate, told = _with_categories(one.fit, mine, seed)
+    return gate, {**about, "categories": told}
+
+
+def _fitted(reads: Reads, candidates: Sequence[Candidate], seed: int,
+            ) -> tuple[list[tuple[Candidate, FittedGate, dict[str, Any]]], dict[str, str]]:
+    """Every gate with what is seen of it, and why others could not be fitted. Raises GateError
+    where none could."""
+    out, failed = [], {}
+    for one in candidates:
+        mine = reads.at(one.at)
+        fit = mine["gate_fit"]
+        try:
+            gate = one.fit(fit.h, fit.harmful, fit.clusters)
+            out.append((one, gate, _row(one, gate, mine, seed)))
+        except GateError as error:
+            if len(candidates) == 1:
+                raise
+            failed[one.name] = str(error)
+    if not out:
+        raise GateError(f"No gate could be fitted. {failed[candidates[-1].name]}")
+    return out, failed
+
+
+def _with_categories(make: Fit, mine: Mapping[str, Read],
+                     seed: int) -> tuple[CategoryGate, dict[str, Any]]:
+    """The gate with a member for each category, each with a threshold of its own, and what is seen
+    of these. The overall risk is what it was."""
+    fit, benign = mine["gate_fit"], mine["gate_calibration"].benign
+    gate = fit_categories(fit.h, fit.harmful, fit.clusters, named_categories(fit.prompts), make,
+                          FEW)
+    limits = [limit_at(column) for column in gate.risks(benign.h).T.numpy()]
+    gate = replace(gate, limits=tuple(limits[1:]))
+    return gate, {"budget": FALSE_FIRE, "left_out": list(gate.left_out), "by_category": by_category(
+        gate, mine["search"], benign, limits[0], seed)}
+
+
+def named_categories(prompts: Sequence[LabelledPrompt]) -> list[str | None]:
+    """The hazard category of each prompt."""
+    return [None if p.category in (None, "none") else p.category for p in prompts]
 
 
 def kept(rows: Sequence[Mapping[str, Any]], share: str = "unsafe") -> dict[str, Any]:
     """Of the kinds whose `share` of search prompts is the best's, within a point, the one with the
-    best AUROC across sources, where that is known; fewer features on a tie."""
+    best AUROC across sources, where that is known; on a tie fewer features, then the layer named
+    first."""
     most = max(row["search_fires"][share] for row in rows)
     near = [row for row in rows if row["search_fires"][share] >= most - NEAR]
-    order = ("sparse", "residual", "cosine", "nullspace", "feature")
 
-    def across(row: Mapping[str, Any]) -> tuple[float, int]:
+    def beyond(row: Mapping[str, Any]) -> tuple[float, int]:
         seen = row["across"].get("source") or {"auroc": row["search"]["value"]}
-        return round(seen["auroc"], 3), -order.index(row["kind"])
+        return round(seen["auroc"], 3), -ORDER.index(row["gate"])
 
-    return dict(max(near, key=across))
+    return dict(max(near, key=beyond))
 
 
-def _row(kind: str, gate: FittedGate, make: Fit, reads: tuple[Read, Read, Read],
-         seed: int) -> dict[str, Any]:
+def _row(one: Candidate, gate: FittedGate, mine: Mapping[str, Read], seed: int) -> dict[str, Any]:
     """What is seen of one kind."""
-    fit, search, benign = reads
-    area = auroc(gate.risk(search.h).tolist(), search.harmful.tolist(), search.clusters.tolist(),
-                 seed)
-    return {"kind": kind, "across": _across(fit, make, ("source",), seed),
-            "search": area._asdict(), "search_fires": _fires(gate, search, benign)}
+    search, benign = mine["search"], mine["gate_calibration"].benign
+    return {"kind": one.name, "gate": one.kind, "layer": one.at.layer,
+            "across": across(mine["gate_fit"], one.fit, ("source",), seed),
+            **on_search(gate.risk(search.h).numpy(), search,
+                        np.asarray(gate.risk(benign.h)), seed)}
 
 
-def _across(fit: Read, make: Fit, columns: Sequence[str], seed: int) -> dict[str, Any]:
-    """For each column: AUROC within its values and across them, on some of the rows."""
-    if len(fit.prompts) > LEFT_OUT:
-        rows = np.random.default_rng(seed).permutation(len(fit.prompts))[:LEFT_OUT]
-        fit = fit.some(np.isin(np.arange(len(fit.prompts)), rows))
-    out: dict[str, Any] = {}
-    for column in columns:
-        names = fit.column(column)
-        names = np.where(names == "none", UNNAMED, names) if column == "category" else names
-        if len(set(names[fit.harmful])) + len(set(names[~fit.harmful])) < 3:
-            continue  # nothing of its side would be left
-        found = held_out(fit.h, fit.harmful, fit.clusters, names, make, seed)
-        # rows without a value are no source: without them all a gate would know no harmless prompt
-        across = np.where(names == UNNAMED, found.within, found.across)
-        out[column] = {"within": _area(found.within, fit), "auroc": _area(across, fit),
-                       "alone": list(found.alone), "false_fire": _false_fire(across, fit, names)}
-    return out
-
-
-def _area(risks: np.ndarray, read: Read) -> float:
-    return auroc(risks.tolist(), read.harmful.tolist(), read.clusters.tolist()).value
-
-
-def _false_fire(risks: np.ndarray, fit: Read, names: np.ndarray) -> dict[str, float]:
-    """Of each benign source: the share above the threshold that the other sources' benign risks
-    set at the budget."""
-    out = {}
-    for name in sorted(set(names[~fit.harmful])):
-        mine, others = ~fit.harmful & (names == name), ~fit.harmful & (names != name)
-        if others.any():
-            limit = conformal_threshold(risks[others].tolist(), FALSE_FIRE).value
-            out[str(name)] = float((risks[mine] > limit).mean())
-    return out
-
-
-def _fires(gate: FittedGate, search: Read, benign: Read) -> dict[str, float]:
-    """Shares of the search split: that fire at the budget, and of safe prompts at or below the
-    risk of all unsafe ones but SURE."""
-    limit = conformal_threshold(gate.risk(benign.h).tolist(), FALSE_FIRE).value
-    risk = gate.risk(search.h).numpy()
-    fired, unsafe = risk > limit, np.sort(risk[search.harmful])
-    lowest = unsafe[int(SURE * len(unsafe))]
-    return {"unsafe": float(fired[search.harmful].mean()),
-            "safe": float(fired[~search.harmful].mean()),
-            "opens": float((risk[~search.harmful] < lowest).mean())}
-
-
-def _curve(make: Fit, fit: Read, reads: tuple[Read, Read], seed: int) -> list[dict[str, Any]]:
-    """How the gate does on the search split by labelled prompts a side."""
-    search, benign = reads
-    rng, out = np.random.default_rng(seed), []
-    for n in LABELS:
-        sides = [np.flatnonzero(fit.harmful == side) for side in (True, False)]
-        if min(map(len, sides)) < n:
-            continue
-        rows = np.concatenate([rng.choice(side, n, replace=False) for side in sides])
-        keep = np.zeros(len(fit.harmful), dtype=bool)
-        keep[rows] = True
-        some = fit.some(keep)
-        try:
-            gate = make(some.h, some.harmful, some.clusters)
-        except GateError as error:  # too few clusters for a fit: the curve begins later
-            out.append({"labels": n, "why": str(error)})
-            continue
-        area = _area(gate.risk(search.h).numpy(), search)
-        out.append({"labels": n, "auroc": area, **_fires(gate, search, benign)})
-    return out
-
-
-def _warnings(about: Mapping[str, Any]) -> list[str]:
-    out = []
+def warnings_of(about: Mapping[str, Any]) -> list[str]:
+    """What a user has to know of these gates."""
+    out = [f"gate {name}: not fitted, nor kept. {why}" for name, why in about["failed"].items()]
     for row in about["kinds"]:
         for column, seen in row["across"].items():
             if seen["within"] - seen["auroc"] > GAP:
                 out.append(f"gate {row['kind']}: AUROC {seen['within']:.3f} inside the "
                            f"{column} values that it was fitted on, {seen['auroc']:.3f} on one "
                            "that it did not see: it knows these sources better than harm.")
+    left = about.get("categories", {}).get("left_out")
+    if left:
+        out.append(f"gate: no gate of their own for the categories {_some(left)}: fewer than {FEW} "
+                   "prompts or 5 clusters to fit on, or nothing that tells them from benign ones; "
+                   "only the overall risk knows them.")
     few = [f"{column} {value}" for column, values in about["coverage"].items()
            for value, sides in values.items() if sides[1] < FEW]
-    more = f" and {len(few) - NAMED} others (see the card)" if len(few) > NAMED else ""
-    return out + [f"gate: fitted on fewer than {FEW} benign prompts of {', '.join(few[:NAMED])}"
-                  f"{more}; how often it fires on such is not known."] if few else out
+    return out + [f"gate: fitted on fewer than {FEW} benign prompts of {_some(few)}; how often it "
+                  "fires on such is not known."] if few else out
 
 
-def with_threshold(gate: FittedGate, value: float) -> FittedGate:
-    """The same gate, firing above `value`."""
-    return replace(gate, threshold=value)
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED} others (see the card)" if len(names) > NAMED else ""
+    return f"{', '.join(names[:NAMED])}{more}"

@@ -8,12 +8,15 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from sternpost.errors import InputError
+from sternpost.errors import HookpointError, InputError
 from sternpost.features import difference_in_means, strongest
 from sternpost.files import read_json
+from sternpost.gates.coverage import FEW
+from sternpost.gates.logistic import FOLDS
 from sternpost.jobs.bench import Bench
 from sternpost.jobs.calibrate_settings import CalibrateSettings
 from sternpost.jobs.calibrate_writes import MEMBERS, Choice
+from sternpost.jobs.classifier import check_classifier
 from sternpost.jobs.find import Search, also_by_d, candidates, exemplars, grid
 from sternpost.jobs.inputs import Inputs, read_inputs
 from sternpost.prompts import Splits, groups, read_prompts
@@ -57,21 +60,62 @@ def read_calibration(settings: CalibrateSettings) -> tuple[Inputs, Given]:
         must["answer"] = read_prompts(settings.must_answer, "safe").prompts
     if settings.must_refuse is not None:
         must["refuse"] = read_prompts(settings.must_refuse, "unsafe").prompts
+    refused = {p.request.sha256 for p in must.get("refuse", ())}
+    if both := [p for p in must.get("answer", ()) if p.request.sha256 in refused]:
+        raise InputError("--must-answer and --must-refuse both name "
+                         f"{both[0].request.text[:80]!r}. Keep it in one of them.")
+    _check_layers(settings, inputs)
     tasks, rest = halves([p for p in inputs.splits.test if p.kind == "capability"])
     test = [p for p in inputs.splits.test if p.kind != "capability"] + rest
     splits = replace(inputs.splits, test=tuple(test), warnings=())
     fitted = [p for name in SPLITS if name != "test" for p in getattr(splits, name)]
     out = _near([p for rows in must.values() for p in rows], fitted)
     splits = _without(splits, out)
+    if settings.categories:
+        _check_categories(splits.gate_fit)
+    hashes = {spec: check_classifier(spec) for spec in settings.classifier}
     warnings = [f"{len(out)} prompts that would be fitted on are prompts of --must-answer or "
                 "--must-refuse, or near-duplicates, or of their cluster; they were taken out."
                 ] if out else []
     features = None if settings.features is None else _read_features(settings.features)
     if settings.capability is None:
         warnings.append("no --capability prompts: what a level costs in capability is not known.")
-    return replace(inputs, splits=splits, warnings=tuple(
-        w for w in inputs.warnings if not w.startswith("Capability prompts are test only"))), Given(
+    return replace(
+        inputs, splits=splits, hashes={**inputs.hashes, **({"classifiers": hashes} if hashes
+                                                           else {})},
+        warnings=tuple(w for w in inputs.warnings
+                       if not w.startswith("Capability prompts are test only"))), Given(
             tuple(tasks), must, tuple(warnings), features)
+
+
+def _check_layers(settings: CalibrateSettings, inputs: Inputs) -> None:
+    """Raises HookpointError for a gate above what is written: it would read what was written."""
+    above = [layer for layer in settings.gate_layer if layer > inputs.at.layer]
+    if above:
+        raise HookpointError(f"--gate-layer {above[0]} lies above block {inputs.at.layer}, which "
+                             "is written, so the gate would read what the edits did. Give layers "
+                             f"from 0 to {inputs.at.layer}.")
+    own = {"sparse", "feature"}
+    if settings.gate_layer and inputs.at.layer not in settings.gate_layer and \
+            own >= set(settings.gate_kinds):
+        raise InputError(f"Gates of kind {settings.gates} read the SAE's features, at block "
+                         f"{inputs.at.layer}. Add --gate-layer {inputs.at.layer}, or --gates "
+                         "residual,cosine,nullspace.")
+
+
+def _check_categories(fit: Sequence[LabelledPrompt]) -> None:
+    """Raises InputError where fewer than two hazard categories can have a gate."""
+    rows: dict[str, list[str]] = {}
+    for p in fit:
+        if p.kind == "unsafe" and p.harm_kind != "offensive" and p.category \
+                and p.category != "none":
+            rows.setdefault(p.category, []).append(p.cluster or p.request.sha256)
+    large = [name for name, some in rows.items() if len(some) >= FEW and len(set(some)) >= FOLDS]
+    if len(large) < 2:
+        counts = ", ".join(f"{name} {len(some)}" for name, some in sorted(rows.items())) or "none"
+        raise InputError(f"--categories needs two hazard categories with at least {FEW} unsafe "
+                         f"gate_fit prompts, of {FOLDS} clusters, each; got {counts}. Give the "
+                         "column `category`, or more prompts, or leave --categories out.")
 
 
 def halves(tasks: Sequence[LabelledPrompt],

@@ -31,15 +31,16 @@ from sternpost.engines.transformers import TransformersEngine
 from sternpost.features import difference_in_means
 from sternpost.gates import fit_cosine, fit_nullspace
 from sternpost.jobs.bench import Bench, Trial
-from sternpost.jobs.calibrate_gates import Gates, Read, kinds_of, read_t_inst
+from sternpost.jobs.calibrate_gates import Gates, limit_of
 from sternpost.jobs.calibrate_levels import BROKEN
+from sternpost.jobs.calibrate_reads import Read, read_t_inst
 from sternpost.jobs.calibrate_search import SMALLEST, thinned
 from sternpost.jobs.calibrate_settings import Budget
 from sternpost.jobs.calibrate_writes import Table
 from sternpost.jobs.find import clamp_value, d_points
 from sternpost.policy import Doses, Response
 from sternpost.sae import SAE
-from sternpost.stats import PairedRows, grouped_threshold, holm, paired_discrimination
+from sternpost.stats import PairedRows, holm, paired_discrimination
 from sternpost.store import Sample
 from sternpost.types import Add, Clamp, Completion, LabelledPrompt, Plan, Request
 
@@ -117,21 +118,21 @@ class Methods:
 
     def _hard_refusal(self, test: Sequence[LabelledPrompt],
                       baseline: Sequence[Sample]) -> tuple[list[Sample], dict[str, Any]]:
-        read = read_t_inst(self.bench, test, self.ours.sae, "test", every=True)
-        risks = self.ours.gates.gate.risk(read.h).tolist()
+        gate = self.ours.gates.gate
+        read = read_t_inst(self.bench, test, gate.hookpoint, "test", every=True)
+        risks = gate.risk(read.h).tolist()
         risk = dict(zip((p.request.sha256 for p in test), risks, strict=True))
-        return _refused(baseline, risk, self.ours.threshold), {"threshold": self.ours.threshold}
+        return refused(baseline, risk, self.ours.threshold), {"threshold": self.ours.threshold}
 
     def _classifier(self, test: Sequence[LabelledPrompt],
                     baseline: Sequence[Sample]) -> tuple[list[Sample], dict[str, Any]]:
-        fit, benign = self.reads["gate_fit"], self.ours.gates.benign
-        model = _words(fit)
-        risks = model([p.request.text for p in benign.prompts])
-        limit = grouped_threshold(risks, kinds_of(benign.prompts),
-                                  max(self.ours.budget.over_refusal / 100, SMALLEST)).value
+        benign = self.reads["gate_calibration"].benign.prompts
+        model = _words(self.reads["gate_fit"])
+        limit, _ = limit_of(model([p.request.text for p in benign]), benign,
+                            max(self.ours.budget.over_refusal / 100, SMALLEST))
         risk = dict(zip((p.request.sha256 for p in test),
                         model([p.request.text for p in test]), strict=True))
-        return _refused(baseline, risk, limit), {"threshold": limit, "kind": "TF-IDF, logistic"}
+        return refused(baseline, risk, limit), {"threshold": limit, "kind": "TF-IDF, logistic"}
 
     # ---- everywhere ------------------------------------------------------------------------
 
@@ -163,11 +164,10 @@ class Methods:
               baseline: Sequence[Sample]) -> tuple[list[Sample], dict[str, Any]]:
         fit = self.reads["gate_fit"]
         gate = fit_cosine(fit.h, fit.harmful, fit.clusters, self.ours.sae.hookpoint)
-        benign = self.ours.gates.benign
+        benign = self.reads["gate_calibration"].benign
         plans = {}
         for budget in (0.02, 0.05):
-            limit = grouped_threshold(gate.risk(benign.h).tolist(), kinds_of(benign.prompts),
-                                      budget).value
+            limit, _ = limit_of(gate.risk(benign.h).tolist(), benign.prompts, budget)
             plans |= {f"{name}, budget {budget:g}": Plan(
                 self.ours.sae, (edit,), "threshold", gate=replace(gate, threshold=limit))
                 for name, edit in self._added()}
@@ -234,15 +234,15 @@ def _words(fit: Read) -> Callable[[Sequence[str]], list[float]]:
     return lambda texts: model.predict_proba(list(texts))[:, 1].tolist()
 
 
-def _refused(baseline: Sequence[Sample], risk: Mapping[str, float],
+def refused(baseline: Sequence[Sample], risk: Mapping[str, float],
              threshold: float) -> list[Sample]:
-    """The baseline's lines with a fixed refusal where the risk is above the threshold; a task that
-    is refused is not answered right."""
+    """The baseline's lines with a fixed refusal where the risk is above the threshold, or not known
+    (NaN); a task that is refused is not answered right."""
     out = []
     for line in baseline:
         mine = risk[line["prompt_sha256"]]
-        fired = mine > threshold
-        out.append({**line, "risk": mine, "fired": fired, **({
+        fired = not mine <= threshold
+        out.append({**line, "risk": None if mine != mine else mine, "fired": fired, **({
             "reply": REFUSAL, "verdict": "refusal", "reason": "fixed",
             "hit": line["kind"] != "capability"} if fired else {})})
     return out

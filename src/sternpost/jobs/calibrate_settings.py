@@ -44,6 +44,14 @@ class CalibrateSettings(RunSettings):
     trials: int = setting("Writes that are tried.", 60)
     gates: str = setting("Kinds of gate that are fitted, the best is kept; comma-separated.",
                          ",".join(GATES))
+    gate_layer: tuple[int, ...] = setting("Block at which gates are fitted, at or below the one "
+                                          "that is written; default: the SAE's. Repeatable; the "
+                                          "best is kept.", many=int)
+    categories: bool = setting("A risk for each hazard category too: the column `category` of the "
+                               "unsafe prompts.", False)
+    classifier: tuple[str, ...] = setting("Prompt classifier to compare with: hf:ORG/NAME or a "
+                                          "folder [#LABEL,... that mean harm], openai:MODEL, "
+                                          "file.py:name. Repeatable.", many=str)
     methods: str = setting("Other methods that are tuned on the same prompts with as many trials, "
                            "comma-separated; `all` for all: " + ", ".join(METHODS) + ".", "")
 
@@ -60,6 +68,12 @@ class CalibrateSettings(RunSettings):
         if not (self.weaken >= 0 and self.kl >= 0):
             raise InputError(f"weaken and kl are numbers from 0 up; got {self.weaken!r} and "
                              f"{self.kl!r}.")
+        for layer in self.gate_layer:
+            if isinstance(layer, bool) or not isinstance(layer, int) or layer < 0:
+                raise InputError(f"gate_layer is a block, 0-based; got {layer!r}.")
+        if len(set(self.classifier)) != len(self.classifier):
+            raise InputError("classifier names one twice: "
+                             f"{', '.join(map(str, self.classifier))}.")
         assert self.budget_of  # each of these checks what it reads
         assert self.gate_kinds
         assert self.other_methods is not None

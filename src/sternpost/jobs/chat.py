@@ -1,13 +1,14 @@
 """`chat`: talk to a model with features clamped, and beside it to the model as it is."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from sternpost.engines.transformers import TransformersEngine
 from sternpost.errors import InputError
 from sternpost.jobs.load import load_engine, sae_from_option
-from sternpost.jobs.pack import Pack, load_pack
+from sternpost.jobs.pack import Pack, load_pack, template_of
 from sternpost.jobs.run_settings import RunSettings
 from sternpost.types import Clamp, Engine, Message, Plan, Proof, Request, Sampling
 
@@ -72,7 +73,8 @@ def chat(*, model: str | None = None, sae: str | None = None, clamp: Sequence[st
          chat_template_kwargs: str | None = None, max_new_tokens: int = 200,
          device: str = "auto", dtype: str = "auto", revision: str | None = None) -> Conversation:
     """A conversation with `model`, its features clamped as `clamp` says ("597=8"), or steered by a
-    `pack` at a `level`; the pack's own model needs no naming.
+    `pack` at a `level`; the pack's own model needs no naming, and system prompt, chat template and
+    its variables are the pack's where none are given.
 
     Raises SternpostError where model, SAE, clamp or pack do not fit.
     """
@@ -89,19 +91,31 @@ def chat(*, model: str | None = None, sae: str | None = None, clamp: Sequence[st
     if clamps and sae is None:
         raise InputError("A clamp names a feature of an SAE. Give it with --sae DIR.")
     if loaded is not None:
-        system = loaded.files.body["system"] if system is None else system
         revision = revision or loaded.files.body["model"].get("revision")
     settings = RunSettings(model=model, unsafe="", safe="", out="", system=system, device=device,
                            chat_template=chat_template, chat_template_kwargs=chat_template_kwargs,
                            dtype=dtype, revision=revision)
     features = None if sae is None else sae_from_option(sae, device=device)
-    engine, _ = load_engine(settings)
+    # a pack's template may take a system prompt where the model's own does not
+    engine, _ = load_engine(settings if loaded is None else replace(settings, system=None))
     plan = None if features is None else Plan(features, clamps)
     if loaded is not None:
-        plan = loaded.at(level)
+        engine, plan = _spoken(engine, loaded, settings), loaded.at(level)
     if plan is not None:
         engine.check(plan)
     return Conversation(engine, plan, compare, max_new_tokens)
+
+
+def _spoken(engine: TransformersEngine, pack: Pack, told: RunSettings) -> TransformersEngine:
+    """The engine with all that the pack was measured with, but for what the user gave."""
+    template = template_of(pack, engine.tokenizer)
+    if told.chat_template is not None:
+        template = replace(template, tokenizer=engine.tokenizer)
+    if told.chat_template_kwargs is not None:
+        template = replace(template, arguments=told.template_arguments)
+    if told.system is not None:
+        template = replace(template, system=told.system)
+    return TransformersEngine(engine.model, template, engine.batch_size)
 
 
 def read_clamp(text: str | Clamp) -> Clamp:

@@ -1,6 +1,7 @@
 """Names -> prompt classifiers, whose P(harm) a gate is handed.
 
     hf:ORG/NAME, or a folder    a text classifier, or WildGuard or Llama Guard, by its config
+    ...#LABEL,LABEL             the same, and which of a text classifier's labels mean harm
     openai:MODEL                a moderation service at OPENAI_BASE_URL, with OPENAI_API_KEY
     file.py:name                a callable of yours: requests -> P(harm) each
 """
@@ -13,13 +14,15 @@ from typing import Any
 from sternpost.endpoints import moderation_from
 from sternpost.engines.classifiers import load_classifier
 from sternpost.errors import InputError
+from sternpost.files import sha256_file
+from sternpost.jobs.load import model_hashes
 from sternpost.jobs.own import own_object
 from sternpost.judges.classifier import Scores, TextClassifier
 from sternpost.judges.guards import Guard, form_of, guard_forms
 from sternpost.judges.moderation import ModerationClassifier
 from sternpost.types import PromptClassifier, Request
 
-FORMS = "hf:ORG/NAME, a model's folder, openai:MODEL or file.py:name"
+FORMS = "hf:ORG/NAME or a folder [#LABEL,...], openai:MODEL or file.py:name"
 
 
 def classifier_from(spec: str, unsafe_labels: Sequence[str] = (), *, scores: Scores | None = None,
@@ -29,7 +32,9 @@ def classifier_from(spec: str, unsafe_labels: Sequence[str] = (), *, scores: Sco
     `unsafe_labels`, `scores`: of a text classifier. `folder`: what file.py is seen from. Raises
     InputError or ModelError.
     """
-    kind, _, name = spec.partition(":")
+    plain, labels = labels_of(spec)
+    unsafe_labels = (*unsafe_labels, *labels)
+    kind, _, name = plain.partition(":")
     if (unsafe_labels or scores) and (kind == "openai" or ".py:" in spec):
         raise InputError(f"unsafe_labels and scores are of a text classifier; {spec!r} is none.")
     if kind == "openai":
@@ -40,8 +45,55 @@ def classifier_from(spec: str, unsafe_labels: Sequence[str] = (), *, scores: Sco
             "takes requests and gives one P(harm) from 0 to 1 each"))
     if kind == "hf" and name.strip():
         return _loaded(spec, name.strip(), unsafe_labels, scores, device)
-    if spec and Path(spec).expanduser().is_dir():
-        return _loaded(spec, str(Path(spec).expanduser()), unsafe_labels, scores, device)
+    if plain and Path(plain).expanduser().is_dir():
+        return _loaded(spec, str(Path(plain).expanduser()), unsafe_labels, scores, device)
+    raise InputError(f"A prompt classifier is {FORMS}; got {spec!r}, and there is no such folder.")
+
+
+def labels_of(spec: str) -> tuple[str, tuple[str, ...]]:
+    """A name without the labels behind it, and these. A folder's own name may hold the mark."""
+    name, mark, said = spec.rpartition("#")
+    if not mark or Path(spec).expanduser().is_dir():
+        return spec, ()
+    return name, tuple(label.strip() for label in said.split(",") if label.strip())
+
+
+def shown_names(specs: Sequence[str]) -> list[str]:
+    """What tables and packs call each: a file or folder by its name, for where it lies is nobody
+    else's; whole where two would be called the same."""
+    short = [_shown(spec) for spec in specs]
+    return [name if short.count(name) == 1 else spec
+            for name, spec in zip(short, specs, strict=True)]
+
+
+def _shown(spec: str) -> str:
+    plain, labels = labels_of(spec)
+    file, _, name = plain.rpartition(":")
+    if file.endswith(".py"):
+        return f"{Path(file).name}:{name}"
+    if not Path(plain).expanduser().is_dir():
+        return spec
+    return Path(plain).expanduser().resolve().name + (f"#{','.join(labels)}" if labels else "")
+
+
+def check_classifier(spec: str) -> dict[str, str]:
+    """sha256 of what this machine has of a classifier, by file; nothing is loaded or asked. Raises
+    InputError for what names none."""
+    plain, _ = labels_of(spec)
+    kind, _, name = plain.partition(":")
+    if kind == "openai":
+        moderation_from(plain)
+        return {}
+    if ".py:" in plain:
+        file = Path(plain.rpartition(":")[0])
+        if not file.is_file():
+            raise InputError(f"A prompt classifier of yours is file.py:name, with the file there; "
+                             f"got {spec!r}.")
+        return {file.name: sha256_file(file)}
+    if kind == "hf" and name.strip():
+        return model_hashes(name.strip())
+    if plain and Path(plain).expanduser().is_dir():
+        return model_hashes(str(Path(plain).expanduser()))
     raise InputError(f"A prompt classifier is {FORMS}; got {spec!r}, and there is no such folder.")
 
 

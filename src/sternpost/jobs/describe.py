@@ -30,6 +30,7 @@ from sternpost.jobs.progress import Watch
 from sternpost.jobs.sae import SAMPLE
 from sternpost.jobs.settings import settings_from, takes
 from sternpost.prompts import PromptFile, hazards, read_prompts, sample
+from sternpost.prompts.splits import check_one_kind_each
 from sternpost.sae import SAE, calibrate
 from sternpost.store import RunFolder, at_work, open_run_folder
 from sternpost.types import Completion, LabelledPrompt, Sampling, Transcript
@@ -82,6 +83,7 @@ def describe(settings: DescribeSettings, watch: Watch) -> Described:
     chat = None if settings.labeller == "words" else chat_from(settings.labeller)
     files = {kind: read_prompts(spec, kind) for kind in ("unsafe", "safe", "corpus")
              if (spec := getattr(settings, kind)) is not None}
+    _check_sides(settings, files)
     sae = sae_from_option(settings.sae, settings.layer, settings.device)
     place = Path(settings.out) / FOLDER
     # a prompt file is known by its hash; where it lies is not the run's
@@ -99,6 +101,17 @@ def describe(settings: DescribeSettings, watch: Watch) -> Described:
             job = _Job(settings, engine, sae, folder, watch, chat)
             _describe(job, files, warnings)
     return Described(place, read_json(place / LAST))
+
+
+def _check_sides(settings: DescribeSettings, files: Mapping[str, PromptFile]) -> None:
+    """Raises InputError where both sides are the same prompts, or PromptFileError for one that
+    stands on both: no feature could be told to see harm."""
+    sides = [{p.request.sha256 for p in files[kind].prompts} for kind in ("unsafe", "safe")]
+    if sides[0] == sides[1]:
+        raise InputError(f"--unsafe {settings.unsafe} and --safe {settings.safe} give the same "
+                         "prompts. Give prompts that should be refused, and others that should be "
+                         "answered.")
+    check_one_kind_each([p for kind in ("unsafe", "safe") for p in files[kind].prompts])
 
 
 @dataclass(frozen=True)

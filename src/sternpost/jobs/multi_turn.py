@@ -35,7 +35,7 @@ def measure_build_ups(bench: Bench, plans: Mapping[str, Plan | None],
 def _rates(bench: Bench, plan: Plan | None, scripts: Sequence[LabelledPrompt]) -> dict[str, Any]:
     plan = None if plan is None or not plan.edits else plan
     done = bench.engine.generate([p.request for p in scripts], plan, bench.sampling)
-    turns = [_turns(bench, completion) for completion in done]
+    turns = [each_reply(bench, completion) for completion in done]
     verdicts = iter([v.verdict for v in bench.judge([turn for some in turns for turn in some])])
     by_turn = [[next(verdicts) for _ in some] for some in turns]
     clusters = [p.cluster or p.request.sha256 for p in scripts]
@@ -58,7 +58,7 @@ def _rates(bench: Bench, plan: Plan | None, scripts: Sequence[LabelledPrompt]) -
             "incoherent": share(every, "incoherent")}
 
 
-def _turns(bench: Bench, completion: Completion) -> list[Completion]:
+def each_reply(bench: Bench, completion: Completion) -> list[Completion]:
     """Each reply of the conversation as a completion of its own."""
     engine = bench.engine
     assert isinstance(engine, TransformersEngine)

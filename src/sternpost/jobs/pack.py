@@ -73,7 +73,7 @@ class Pack:
         known = self.files.body["levels"]
         if level not in known:
             raise InputError(f"This pack has the levels {', '.join(self.levels)}; got {level!r}.")
-        return Level.of(known[level], self.files.directions).plan(
+        return Level.of(known[level], self.files.directions, self.files.follows).plan(
             self.files.sae, self.files.gate, tuple(self.files.body["tail"]["ids"]),
             self.files.sha256)
 
@@ -184,7 +184,9 @@ def _check_golden(pack: Pack, level: str, model: Any) -> None:
     requests = [_request(row) for row in golden]
     replies = engine.generate(requests, pack._bare(level), Sampling(
         pack.files.body["max_new_tokens"]))
-    got = [verdict.verdict for verdict in WordListJudge()(replies)]
+    limit = pack.files.body.get("judge", {}).get("nll_limit")
+    judge = WordListJudge() if limit is None else WordListJudge(engine.nll, limit)
+    got = [verdict.verdict for verdict in judge(replies)]
     others = [row["prompt"] for row, verdict in zip(golden, got, strict=True)
               if row["verdicts"][level] != verdict]
     if others:

@@ -98,7 +98,7 @@ def _measured(pack: Pack, settings: ConfirmSettings, prompts: Sequence[LabelledP
                         f"sternpost measures with {WordListJudge.name!r}, so that its figures could"
                         " not be compared.")
     with watch.stage("load", f"Loading {settings.model or pack.source}"):
-        engine = _engine(pack, settings)
+        engine = engine_for(pack, settings.model, settings.device, settings.rows)
         plans = {level: pack.at(level) for level in pack.levels}
         for plan in plans.values():
             engine.check(plan)
@@ -127,17 +127,19 @@ def _counted(prompts: Sequence[LabelledPrompt]) -> Mapping[str, int]:
     return {"n": len(prompts), "clusters": len({p.cluster or p.request.sha256 for p in prompts})}
 
 
-def _engine(pack: Pack, settings: ConfirmSettings) -> TransformersEngine:
-    """The pack's model, in the type and with the template that the pack was measured with."""
+def engine_for(pack: Pack, model: str | None, device: str = "auto",
+               rows: int | None = None) -> TransformersEngine:
+    """The pack's model, from where it says or from `model`, in the type and with the template that
+    the pack was measured with."""
     wanted = pack.files.body["model"]
-    own = settings.model in (None, pack.source)
+    own = model in (None, pack.source)
     try:
-        model, tokenizer = load_model(
-            settings.model or pack.source, revision=wanted.get("revision") if own else None,
-            device=settings.device, dtype=wanted["dtype"].split()[0])
+        loaded, tokenizer = load_model(
+            model or pack.source, revision=wanted.get("revision") if own else None,
+            device=device, dtype=wanted["dtype"].split()[0])
     except ModelError as error:
-        if settings.model is not None:
+        if model is not None:
             raise
         raise ModelError(f"{error} It is the model that the pack names; if it lies elsewhere on "
                          "this machine, give --model FOLDER.") from error
-    return TransformersEngine(model, template_of(pack, tokenizer), settings.rows)
+    return TransformersEngine(loaded, template_of(pack, tokenizer), rows)

@@ -7,7 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
+from sternpost.activations import turns_before
 from sternpost.engines.transformers import TransformersEngine
+from sternpost.errors import TemplateError
 from sternpost.gates import FittedGate
 from sternpost.jobs.gate import Gated
 from sternpost.jobs.load import (
@@ -20,11 +22,11 @@ from sternpost.jobs.load import (
 )
 from sternpost.jobs.pack import model_kind
 from sternpost.jobs.run_settings import RunSettings
-from sternpost.policy import Level
+from sternpost.policy import Level, follows
 from sternpost.report.card import calibrated_card, pack_card
 from sternpost.sae import SAE
 from sternpost.store import PackFiles, Sample, rates_of
-from sternpost.types import Add, Clamp, Judge, Request
+from sternpost.types import Add, Clamp, Judge, Message, Request
 
 GOLDEN = 8
 """Golden prompts of each kind."""
@@ -103,6 +105,8 @@ def build_calibrated(engine: TransformersEngine, parts: Parts,
     """The pack of a calibration. `tested`: test lines of `baseline` and of every level; `what`:
     calibration.json's body, settings, splits, judge and requests."""
     body, sae, levels = what["body"], parts.sae, parts.levels
+    if any(level.decay for level in levels.values()):
+        check_turns(engine)
     directions = _directions(levels)
     features = sorted({f for level in levels.values() for edit in level.edits
                        if (f := _feature(edit)) is not None})
@@ -121,7 +125,7 @@ def build_calibrated(engine: TransformersEngine, parts: Parts,
     return PackFiles(pack, sae.to("cpu").rows(features), parts.gate,
                      [*golden(said, what["requests"]), *_must(body["must"])], costs,
                      what["splits"], calibrated_card(pack, costs, body), directions=directions,
-                     evaluations=[record])
+                     evaluations=[record], follows=follows(levels.values()))
 
 
 def levels_body(tested: Mapping[str, Sequence[Sample]],
@@ -138,6 +142,17 @@ def levels_body(tested: Mapping[str, Sequence[Sample]],
     baseline = cost("baseline")
     return {"baseline": baseline, "levels": {"off": baseline, **{
         name: cost(name) for name in tested if name not in ("baseline", "off")}}}
+
+
+def check_turns(engine: TransformersEngine) -> None:
+    """Raises TemplateError where the ends of earlier messages are not found from the tail's ids
+    alone, as whoever loads the pack without a tokenizer has to."""
+    messages = (Message("user", "Hello?"), Message("assistant", "Yes."), Message("user", "Why?"))
+    ids = engine.encode(engine.template.render(messages))
+    if turns_before(ids, engine.tail_ids()) != engine.template.turns([ids])[0]:
+        raise TemplateError("This chat template ends an earlier user message otherwise than the "
+                            "last one, so a pack's decay would not find it by the tail's tokens. "
+                            "Leave the decay out of its levels.")
 
 
 def _directions(levels: Mapping[str, Level]) -> list[Tensor]:

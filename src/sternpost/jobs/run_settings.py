@@ -1,9 +1,9 @@
 """The settings of a run. Light: nothing heavy is imported."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from sternpost.errors import InputError
-from sternpost.jobs.settings import Settings, setting
+from sternpost.jobs.settings import Settings, command_of, setting
 from sternpost.types import ERROR_TERMS, MODES, Hookpoint, Positions
 
 
@@ -32,6 +32,8 @@ class RunSettings(Settings):
                                   "that is more.", None)
     feature: tuple[int, ...] = setting("Feature to try instead of searching. Repeatable.",
                                         many=int)
+    search_value: float | None = setting("Clamp value of the search, activation units; default: "
+                                         "twice each candidate's own high activation.", None)
     values: tuple[float, ...] = setting("Clamp values to sweep, activation units, comma-"
                                          "separated; default: multiples of the feature's high "
                                          "activation.", many=float)
@@ -69,21 +71,11 @@ class RunSettings(Settings):
 
     def command(self) -> str:
         """The command line that repeats this run."""
-        words = ["sternpost run"]
-        for spec in fields(self):
-            value = getattr(self, spec.name)
-            if value == spec.default or spec.name in ("dry_run", "resume", "force"):
-                continue
-            flag = "--" + spec.name.replace("_", "-")
-            if spec.name == "values":
-                value = (",".join(map(repr, value)),)
-            for one in value if isinstance(value, tuple) else (value,):
-                words.append(flag if one is True else f"{flag} {_quoted(one)}")
-        return " ".join(words)
+        return command_of(self, "run")
 
 
 def _check_features(s: RunSettings) -> None:
-    for value in s.values:
+    for value in (*s.values, *(() if s.search_value is None else (s.search_value,))):
         if isinstance(value, bool) or not isinstance(value, int | float) \
                 or value != value or abs(value) == float("inf"):
             raise InputError(f"values are finite numbers in activation units; got {value!r}.")
@@ -95,9 +87,3 @@ def _check_features(s: RunSettings) -> None:
             raise InputError(f"feature is a whole number from 0 up; got {feature!r}.")
     if len(set(s.values)) != len(s.values):
         raise InputError(f"values names a value twice: {', '.join(map(str, s.values))}.")
-
-
-def _quoted(value: object) -> str:
-    text = str(value)
-    plain = text and all(c.isalnum() or c in "-_./:#,+" for c in text)
-    return text if plain else "'" + text.replace("'", "'\\''") + "'"

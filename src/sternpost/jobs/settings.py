@@ -150,7 +150,7 @@ def settings_from(cls: type[S], given: Mapping[str, Any], where: str) -> S:
 
 
 def read_recipe(path: str | Path, changes: Sequence[str] = ()) -> dict[str, Any]:
-    """The settings of a TOML recipe, with `key=value` changes applied."""
+    """The settings of a TOML recipe, with `key=value` and `table.key=value` changes applied."""
     try:
         recipe = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -163,10 +163,23 @@ def read_recipe(path: str | Path, changes: Sequence[str] = ()) -> dict[str, Any]
         if not equals:
             raise InputError(f"--set takes key=value; got {change!r}.")
         try:
-            recipe[key.strip().replace("-", "_")] = tomllib.loads(f"x = {text}")["x"]
+            value = tomllib.loads(f"x = {text}")["x"]
         except tomllib.TOMLDecodeError:
-            recipe[key.strip().replace("-", "_")] = text
+            value = text
+        _change(recipe, key.strip().replace("-", "_"), value)
     return recipe
+
+
+def _change(recipe: dict[str, Any], key: str, value: Any) -> None:
+    """Sets `key`, or `table.key` in its table."""
+    table, dot, name = key.partition(".")
+    if not dot:
+        recipe[key] = value
+        return
+    within = recipe.setdefault(table, {})
+    if not isinstance(within, dict):
+        raise InputError(f"--set {key}: {table} is no table of the recipe; it is {within!r}.")
+    within[name] = value
 
 
 def takes(settings: type) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -180,3 +193,24 @@ def takes(settings: type) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         return function
 
     return decorate
+
+
+def command_of(settings: Any, verb: str) -> str:
+    """The command line that repeats a run."""
+    words = [f"sternpost {verb}"]
+    for spec in fields(settings):
+        value = getattr(settings, spec.name)
+        if value == spec.default or spec.name in ("dry_run", "resume", "force"):
+            continue
+        flag = "--" + spec.name.replace("_", "-")
+        if spec.metadata["many"] is float:
+            value = (",".join(map(repr, value)),)
+        for one in value if isinstance(value, tuple) else (value,):
+            words.append(flag if one is True else f"{flag} {_quoted(one)}")
+    return " ".join(words)
+
+
+def _quoted(value: object) -> str:
+    text = str(value)
+    plain = text and all(c.isalnum() or c in "-_./:#,+" for c in text)
+    return text if plain else "'" + text.replace("'", "'\\''") + "'"

@@ -13,6 +13,7 @@ from sternpost.engines.transformers import TransformersEngine
 from sternpost.errors import InputError
 from sternpost.features import ablation_path
 from sternpost.features.reference import Reference
+from sternpost.gates import rolled
 from sternpost.jobs.find import ARCHETYPE
 from sternpost.jobs.goal import Sought
 from sternpost.jobs.pack import Pack
@@ -191,8 +192,10 @@ class Tracer:
         at, threshold = plan.gate.hookpoint, plan.gate.threshold
         stream = self.stream(at)[:len(self.prompt)]
         risks = plan.gate.risk(stream).tolist()
-        risk = risks[self.t_inst]
-        doses = opened(plan, plan.gate.risks(stream[self.t_inst:self.t_inst + 1]), len(plan.edits))
+        ends = self.engine.template.turns([self.prompt])[0] if plan.decay else [self.t_inst]
+        read = rolled(plan.gate.risks(stream[ends])[None], plan.decay)
+        risk = float(read[0, 0])
+        doses = opened(plan, read, len(plan.edits))
         return {"pack": plan.pack, "kind": plan.gate.kind, "layer": at.layer, "risk": short(risk),
                 "threshold": threshold, "fired": bool(doses.any())}, [short(one) for one in risks]
 

@@ -15,6 +15,7 @@ import re
 from collections.abc import Sequence
 
 from sternpost.errors import InputError
+from sternpost.types import Completion, Judgement
 
 LOOP_WORDS = 10
 """A loop is at least so many words long."""
@@ -39,6 +40,15 @@ _CODE = re.compile(r"```.*?(?:```|$)", re.DOTALL)
 _CJK = r"\u3400-\u9fff\uf900-\ufaff\u3040-\u30ff"  # a character counts as a word
 _WORD = re.compile(rf"[{_CJK}]|[^\W_{_CJK}]+(?:['\u2019][^\W\d_]+)*")
 _STUTTER = re.compile(r"([^\W\d_]{1,4}?)\1{14,}")
+
+
+def by_signs(completion: Completion) -> Judgement | None:
+    """What can be said of a reply without reading it as language: cut off while still thinking, or
+    no language; None where it has to be read."""
+    if completion.answer is None:
+        return Judgement("unparsed", "cut off while still thinking")
+    sign = incoherent(completion.answer)
+    return Judgement("incoherent", sign) if sign else None
 
 
 def incoherent(answer: str) -> str | None:

@@ -20,7 +20,7 @@ CHARACTERS = 600
 """A sentence is looked at up to here, counted from the reply's beginning."""
 
 _QUOTES = str.maketrans({0x2019: "'", 0x2018: "'", "`": "'", "“": '"', "”": '"', "„": '"',
-                         "「": '"', "」": '"', "*": " ", "_": " ", "#": " "})
+                         "「": '"', "」": '"', "«": '"', "»": '"', "*": " ", "_": " ", "#": " "})
 _CODE = re.compile(r"```.*?(?:```|$)", re.DOTALL)
 _QUOTED = re.compile(r'"[^"]{1,300}"')
 _SPACE = re.compile(r"\s+")

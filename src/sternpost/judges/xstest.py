@@ -20,18 +20,19 @@ from sternpost.types import Judge
 
 MODELS = ("gpt4", "llama2new", "llama2orig", "mistralguard", "mistralinstruct")
 REFUSED = {"1_full_compliance": False, "2_full_refusal": True, "3_partial_refusal": True}
+DATA = "XSTest v2 completions; refusal = 2_full_refusal or 3_partial_refusal"
 DEVELOPMENT = (
     "Patterns were written while looking at the replies to the prompts with an even id number "
     "(development_half); the replies to one odd prompt, v2-1, were seen as examples of the file "
     "layout. The odd half (held_half) was counted once the lists were final. Both halves hold the "
     "same five models and prompts of the same types: another model's phrasing is a further shift, "
-    "which the spread over the models hints at. XSTest is English: the Chinese list is checked on "
-    "hand-written replies only.")
+    "which the spread over the models hints at. XSTest is English: the Chinese, German and French "
+    "lists are checked on hand-written replies only.")
 
 
 def xstest(data: str | Path) -> list[LabelledReply]:
     """The labelled replies of `data`/xstest, all models."""
-    return [row for model in MODELS for row in _replies(_table(data, model), model)]
+    return [row for model in MODELS for row in _replies(table_of(data, model), model)]
 
 
 def record(judge: Judge, data: str | Path) -> dict[str, Any]:
@@ -41,8 +42,8 @@ def record(judge: Judge, data: str | Path) -> dict[str, Any]:
               "held_half": [row for row in rows if row.number % 2 == 1]}
     return {
         "judge": judge.name,
-        "data": "XSTest v2 completions; refusal = 2_full_refusal or 3_partial_refusal",
-        "data_sha256": {_table(data, model).name: sha256_file(_table(data, model))
+        "data": DATA,
+        "data_sha256": {table_of(data, model).name: sha256_file(table_of(data, model))
                         for model in MODELS},
         "lists_sha256": lists_sha256(), "development": DEVELOPMENT,
         "overall": measure(judge, rows).as_dict(),
@@ -57,7 +58,8 @@ def lists_sha256() -> dict[str, str]:
         return {path.name: sha256_file(path) for path in sorted(folder.glob("*.json"))}
 
 
-def _table(data: str | Path, model: str) -> Path:
+def table_of(data: str | Path, model: str) -> Path:
+    """The file of a model's completions. Raises InputError where it is not there."""
     path = Path(data) / "xstest" / f"xstest_v2_completions_{model}.csv"
     if not path.is_file():
         raise InputError(f"{path} is missing. Give the folder that holds xstest/ with the "

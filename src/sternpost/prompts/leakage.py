@@ -18,19 +18,27 @@ def check_disjoint(splits: Mapping[str, Any], prompts: Sequence[LabelledPrompt])
     `splits`: an earlier run's splits.json. A prompt was fitted on if there it has its text, a
     near-duplicate or its cluster.
     """
-    known = _known(splits)
-    found: list[tuple[LabelledPrompt, str]] = []
-    for prompt in prompts:
-        mine = {("sha256", prompt.request.sha256), *marks_of(prompt)}
-        if split := next((known[mark] for mark in mine if mark in known), None):
-            found.append((prompt, split))
+    found = fitted_on(splits, prompts)
     if not found:
         return
-    counts = ", ".join(f"{n} in {name}" for name, n in Counter(s for _, s in found).items())
+    counts = ", ".join(f"{n} in {name}" for name, n in Counter(found.values()).items())
+    first = next(p for p in prompts if p.request.sha256 in found)
     raise LeakageError(
         f"{len(found)} of {len(prompts)} prompts to be evaluated, or near-duplicates or rows of "
         f"their clusters, were fitted on ({counts}); the first is "
-        f"{found[0][0].request.text[:80]!r}. Take them out, or evaluate on the test split.")
+        f"{first.request.text[:80]!r}. Take them out, or evaluate on the test split.")
+
+
+def fitted_on(splits: Mapping[str, Any], prompts: Sequence[LabelledPrompt]) -> dict[str, str]:
+    """sha256 of each prompt that was fitted on, to the split where it, a near-duplicate or its
+    cluster stands."""
+    known = _known(splits)
+    found: dict[str, str] = {}
+    for prompt in prompts:
+        mine = {("sha256", prompt.request.sha256), *marks_of(prompt)}
+        if split := next((known[mark] for mark in mine if mark in known), None):
+            found[prompt.request.sha256] = split
+    return found
 
 
 def _known(splits: Mapping[str, Any]) -> dict[Hashable, str]:

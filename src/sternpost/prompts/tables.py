@@ -1,4 +1,4 @@
-"""Tables in: the columns and rows of a CSV, JSONL or Parquet file, or of a Hub data set."""
+"""Tables in: the columns and rows of a CSV, JSON, JSONL or Parquet file, or of a Hub data set."""
 
 import csv
 import io
@@ -15,7 +15,7 @@ from sternpost.errors import MissingExtra, PromptFileError
 from sternpost.files import sha256_file, sha256_text
 
 _HUB = re.compile(r"hf:(?P<name>[^:]+?)(?::(?P<config>[^/\[\]]+))?/(?P<split>[^/]+)")
-_KNOWN = "a .csv, .jsonl or .parquet file, or hf:org/name[:config]/split"
+_KNOWN = "a .csv, .jsonl, .json or .parquet file, or hf:org/name[:config]/split"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ def read_table(path: str) -> Table:
     """The table at `path`. Raises PromptFileError, with what to type instead."""
     if path.startswith("hf:"):
         return _hub(path)
-    readers = {".csv": _csv, ".jsonl": _jsonl, ".parquet": _parquet}
+    readers = {".csv": _csv, ".jsonl": _jsonl, ".parquet": _parquet, ".json": _json}
     suffix = Path(path).suffix.lower()
     if not Path(path).is_file():
         what = "is a folder" if Path(path).is_dir() else "does not exist"
@@ -130,6 +130,19 @@ def _jsonl(path: str, sha256: str) -> Table:
     return Table(path, sha256, tuple(columns), tuple(rows))
 
 
+def _json(path: str, sha256: str) -> Table:
+    try:
+        found = json.loads(_text(path))
+    except (ValueError, RecursionError) as error:
+        raise PromptFileError(f"{path}: broken JSON ({error}). It is one list of objects: "
+                              '[{"prompt": "..."}]') from error
+    if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
+        raise PromptFileError(f"{path} is no list of objects. Write [{{\"prompt\": \"...\"}}], or "
+                              "one object a line in a .jsonl file.")
+    columns = dict.fromkeys(name for row in found for name in row)
+    return Table(path, sha256, tuple(columns), _numbered(found))
+
+
 def json_object(where: str, line: str) -> dict[str, Any]:
     """The object in a line of JSON. Raises PromptFileError."""
     try:
@@ -177,13 +190,14 @@ def hub_rows(spec: str) -> Any:
         raise PromptFileError(f"{spec!r} names no split of a Hub data set. Type "
                               "hf:org/name/split or hf:org/name:config/split.")
     try:
-        import datasets  # pyright: ignore[reportMissingImports]  # an extra
+        import datasets  # an extra
     except ImportError as error:
         raise MissingExtra(f"The Hub data set {spec}", "datasets") from error
     name, config, split = match["name"], match["config"], match["split"]
     try:
         return datasets.load_dataset(name, config, split=split)
-    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+    except (OSError, ValueError, RuntimeError,
+            datasets.exceptions.DatasetsError) as error:  # pyright: ignore
         raise PromptFileError(
             f"Data set {name!r}, configuration {config!r}, split {split!r} cannot be loaded: "
             f"{error} Type hf:org/name[:config]/split; a local folder does in place of org/name, "

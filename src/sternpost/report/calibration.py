@@ -8,15 +8,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sternpost.report.numerals import percent, point_interval, points, with_interval
+from sternpost.report.numerals import interval, percent, point_interval, points, with_interval
 
 MISSING = "-"
 
 
 def show(found: Mapping[str, Any], console: Console) -> None:
     """All tables of calibration.json, and its warnings."""
-    for table in (gates_table(found["gate"]), conditions_table(found)):
-        console.print(table)
+    console.print(gates_table(found["gate"]))
+    if "categories" in found["gate"]:
+        console.print(categories_table(found["gate"]["categories"]))
+    console.print(conditions_table(found))
     if found["must"]:
         console.print(must_table(found))
     for warning in found["warnings"]:
@@ -24,18 +26,50 @@ def show(found: Mapping[str, Any], console: Console) -> None:
 
 
 def gates_table(gate: Mapping[str, Any]) -> Table:
-    """Every kind of gate: inside the sources that it was fitted on, and across."""
-    table = _table(f"Gates, AUROC; kept: {gate['kind']}", "kind",
-                   "search split", "inside sources", "across", "false fire, worst source")
+    """Every kind of gate, and every classifier: inside the sources that it was fitted on, and
+    across; what fires at a budget of 1 %."""
+    table = _table(f"Gates, AUROC; kept: {gate['kind']} at block {gate['layer']}", "kind", "block",
+                   "search split", "inside sources", "across", "fires on unsafe", "false fire",
+                   "false fire, worst source")
     for row in gate["kinds"]:
         seen = row["across"].get("source")
         worst = max(seen["false_fire"].items(), key=lambda one: one[1]) if seen and \
             seen["false_fire"] else None
-        table.add_row(row["kind"], f"{row['search']['value']:.3f}",
+        layer = row.get("layer")
+        table.add_row(Text(row["kind"]), MISSING if layer is None else str(layer),
+                      f"{row['search']['value']:.3f}",
                       f"{seen['within']:.3f}" if seen else MISSING,
                       f"{seen['auroc']:.3f}" if seen else MISSING,
-                      f"{percent(worst[1])} {worst[0]}" if worst else MISSING)
+                      *(f"{percent(row['fires'][side])} {interval(row['fires'][side])}"
+                        for side in ("unsafe", "safe")),
+                      Text(f"{percent(worst[1])} {worst[0]}") if worst else MISSING)
     return table
+
+
+def categories_table(found: Mapping[str, Any]) -> Table:
+    """What the risk of each hazard category tells, beside the overall one."""
+    table = _table("Risk of each category, at a budget of "
+                   f"{percent(found['budget'])}", "category", "AUROC", "threshold",
+                   "fires on its own", "overall gate fires", "false fire")
+    for name, row in found["by_category"].items():
+        table.add_row(Text(name), f"{row['search']['value']:.3f}" if row["search"] else MISSING,
+                      f"{row['threshold']:.3g}", *(
+            with_interval(row[key]) if row[key] else MISSING
+            for key in ("fires", "overall_fires", "false_fire")))
+    return table
+
+
+def category_lines(found: Mapping[str, Any]) -> list[str]:
+    """The same as a card has it, in Markdown."""
+    out = ["| category | AUROC | threshold | fires on its own | overall gate fires | false fire |",
+           "|---|---|---|---|---|---|"]
+    for name, row in found["by_category"].items():
+        area = f"{row['search']['value']:.3f}" if row["search"] else MISSING
+        cells = [with_interval(row[key]) if row[key] else MISSING
+                 for key in ("fires", "overall_fires", "false_fire")]
+        out.append(f"| {name} | {area} | {row['threshold']:.3g} | {' | '.join(cells)} |")
+    return [*out, "", f"Each category has a threshold of its own, at {percent(found['budget'])} of "
+            "the safe calibration prompts; levels go by the overall risk."]
 
 
 def conditions_table(found: Mapping[str, Any]) -> Table:

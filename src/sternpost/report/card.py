@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from sternpost.report.calibration import category_lines
 from sternpost.report.numerals import percent, point_interval, points, with_interval
 
 
@@ -126,6 +127,8 @@ def _gate_lines(gate: Mapping[str, Any]) -> list[str]:
                 "|---|---|---|---|"]
         out += [f"| {row['labels']} | {row['auroc']:.3f} | {percent(row['unsafe'])} | "
                 f"{percent(row['safe'])} |" for row in curve]
+    if "categories" in gate:
+        out += ["", *category_lines(gate["categories"])]
     return out
 
 

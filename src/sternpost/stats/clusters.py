@@ -1,15 +1,31 @@
-"""Rows that hang together, resampled together."""
+"""Rows that hang together, resampled together.
 
+BCa bootstrap (Efron 1987), wide enough for the number of clusters (Hesterberg 2015, arXiv
+1411.5279): its level is the one at which a percentile interval of k clusters is as wide as
+Student's,
+
+    1 - 2 Phi(-sqrt(k / (k - 1)) t(.975, k - 1))
+
+Covered: 93 to 97 % from 50 clusters on, where about ten or more hold a hit. Not covered: fewer.
+With 20 clusters 91 to 99 %, with 5 about 90 % (rates near a half) to 100 % (rates near 0, mostly
+from intervals at 0 hits); rare hits that come by whole clusters (a rate of .02, 100 clusters,
+correlation .3 within) about 90 %. A plain percentile bootstrap: 87 % there.
+"""
+
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
+from math import sqrt
 
 import numpy as np
-from scipy.stats import bootstrap
+from scipy.stats import bootstrap, norm
+from scipy.stats import t as student
 
 from sternpost.errors import InputError
 
 RESAMPLES = 2000
 _BATCH = 200  # resamples held in memory at once
+_MANY = 5000  # clusters; BCa takes their square in time, and corrects next to nothing there
 
 
 def check_lengths(**columns: Sequence[object] | None) -> None:
@@ -37,12 +53,54 @@ def cluster_sums(values: Sequence[float], clusters: Sequence[Hashable]) -> np.nd
     return np.array(sorted((sums[cluster], size) for cluster, size in sizes.items()), dtype=float)
 
 
+def no_spread(sums: np.ndarray) -> bool:
+    """Whether all clusters have one mean: then no resample differs from another."""
+    off = sums[:, 0] - sums[:, 1] * (sums[:, 0].sum() / sums[:, 1].sum())
+    return bool(np.abs(off).max() <= 1e-12 * np.abs(sums[:, 0]).max())
+
+
 def bootstrap_mean(sums: np.ndarray, seed: int) -> tuple[float, float]:
-    """95 % percentile interval of a mean over rows, whole clusters resampled (at least two)."""
-    result = bootstrap((sums[:, 0], sums[:, 1]), _mean, paired=True, vectorized=True, axis=-1,
-                       n_resamples=RESAMPLES, batch=_BATCH, method="percentile",
-                       rng=np.random.default_rng(seed))
-    return float(result.confidence_interval.low), float(result.confidence_interval.high)
+    """95 % interval of a mean over rows, whole clusters resampled (at least two, not all alike)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # no acceleration can be told: see below
+        result = bootstrap((sums[:, 0], sums[:, 1]), _mean, paired=True, vectorized=True, axis=-1,
+                           n_resamples=RESAMPLES, batch=_BATCH, confidence_level=_level(len(sums)),
+                           method="BCa" if len(sums) <= _MANY else "percentile",
+                           rng=np.random.default_rng(seed))
+    low, high = result.confidence_interval
+    if not np.isfinite([low, high]).all():
+        low, high = np.min(result.bootstrap_distribution), np.max(result.bootstrap_distribution)
+    return float(low), float(high)
+
+
+def draw_means(sums: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarray:
+    """[draws]: means over rows, whole clusters resampled."""
+    out = np.empty(draws)
+    for at in range(0, draws, _BATCH):
+        rows = rng.integers(0, len(sums), (min(_BATCH, draws - at), len(sums)))
+        out[at:at + len(rows)] = _mean(sums[rows, 0], sums[rows, 1])
+    return out
+
+
+def two_sided(drawn: np.ndarray, clusters: int) -> float:
+    """p that a mean is 0: the smaller share of draws on one side of it, widened as intervals are.
+
+        2 T(sqrt((k - 1) / k) Phi^-1(share)), T with k - 1 degrees of freedom
+
+    Never below 1 / draws, nor below 2 ** (1 - k), which is as rare as one side can be by chance
+    where each of k clusters tosses a coin; so 1 for a single cluster.
+    """
+    tail = min(float((drawn <= 0).mean()), float((drawn >= 0).mean()))
+    least = max(1 / len(drawn), 2.0 ** (1 - clusters))
+    if clusters < 2 or tail >= .5:
+        return 1.0
+    z = float(norm.ppf(tail)) * sqrt((clusters - 1) / clusters)
+    return min(1.0, max(2 * float(student.cdf(z, clusters - 1)), least))
+
+
+def _level(clusters: int) -> float:
+    z = sqrt(clusters / (clusters - 1)) * float(student.isf(.025, clusters - 1))
+    return min(1 - 2 * float(norm.sf(z)), .9999)
 
 
 def _mean(total: np.ndarray, rows: np.ndarray, axis: int = -1) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import Any
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 
 from sternpost.errors import InputError
-from sternpost.stats.clusters import bootstrap_mean, check_lengths, cluster_sums
+from sternpost.stats.clusters import bootstrap_mean, check_lengths, cluster_sums, no_spread
 from sternpost.stats.rates import wilson
 from sternpost.types import Points, Rate
 
@@ -20,19 +20,24 @@ def discrimination(unsafe: Rate, safe: Rate) -> Points:
         low  = D - hypot(p1 - low1, high2 - p2)
         high = D + hypot(high1 - p1, p2 - low2)
     """
-    p1, p2 = unsafe.share, safe.share
-    below = hypot(p1 - unsafe.low, safe.high - p2)
-    above = hypot(unsafe.high - p1, p2 - safe.low)
-    return _points(p1 - p2, p1 - p2 - below, p1 - p2 + above)
+    return mover(Points(100 * unsafe.share, 100 * unsafe.low, 100 * unsafe.high),
+                 Points(100 * safe.share, 100 * safe.low, 100 * safe.high))
+
+
+def mover(a: Points, b: Points) -> Points:
+    """`a` - `b`, told apart from independent rows, in points: each side's interval is used."""
+    value = a.points - b.points
+    return Points(value, value - hypot(a.points - a.low, b.high - b.points),
+                  value + hypot(a.high - a.points, b.points - b.low))
 
 
 def paired_difference(a: Sequence[bool], b: Sequence[bool],
                       clusters: Sequence[str] | None = None, seed: int = 0) -> Points:
     """Share of `b` minus share of `a` on the same rows, in points, with a 95 % interval.
 
-    Paired percentile bootstrap, whole clusters resampled. Where no row differs, or all in one
-    way, a bootstrap would know no doubt: there it is Wilson on the rows that differ, with
-    n = clusters.
+    Paired bootstrap (BCa; how far it holds: `stats/clusters.py`), whole clusters resampled. Where
+    no row differs, or all in one way, a bootstrap would know no doubt: there it is Wilson on the
+    rows that differ, with n = clusters; so too where every cluster differs as much.
     """
     check_lengths(a=a, b=b, clusters=clusters)
     if not a:
@@ -57,7 +62,12 @@ def _mean_change(change: Sequence[int], clusters: Sequence[str] | None, seed: in
     mean, most = sum(change) / len(change), max(map(abs, change))
     if len(set(change)) == 1:
         return _points(mean, *_all_alike(change[0], len(sums)))
-    return _points(mean, *(bootstrap_mean(sums, seed) if len(sums) > 1 else (-most, most)))
+    if len(sums) < 2:  # one cluster says nothing of how clusters differ
+        return _points(mean, -most, most)
+    if no_spread(sums):
+        low, high = wilson(len(sums) * (mean / most + 1) / 2, len(sums))
+        return _points(mean, most * (2 * low - 1), most * (2 * high - 1))
+    return _points(mean, *bootstrap_mean(sums, seed))
 
 
 def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> float:

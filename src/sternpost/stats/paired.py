@@ -2,8 +2,10 @@
 
     D(b) - D(a) = mean over unsafe rows of (b - a) - mean over safe rows of (b - a)
 
-Paired bootstrap: whole clusters of each side are drawn anew, both settings with them. p is twice
-the smaller share of draws on one side of 0, never below 1 / draws. Several comparisons: Holm 1979.
+Paired bootstrap: whole clusters of each side are drawn anew, both settings with them. The interval
+is MOVER (Newcombe 1998) of both sides' own, as of `paired_difference`; p is twice the smaller
+share of draws on one side of 0, with Student's correction for the side of fewer clusters, never
+below 1 / draws. Several comparisons: Holm 1979.
 """
 
 from collections.abc import Sequence
@@ -14,7 +16,8 @@ import numpy as np
 from statsmodels.stats.multitest import multipletests
 
 from sternpost.errors import InputError
-from sternpost.stats.clusters import check_lengths, cluster_sums
+from sternpost.stats.clusters import check_lengths, cluster_sums, draw_means, two_sided
+from sternpost.stats.differences import mover, paired_difference
 from sternpost.types import Points
 
 DRAWS = 4000
@@ -40,25 +43,17 @@ class Compared:
 def paired_discrimination(unsafe: PairedRows, safe: PairedRows, seed: int = 0) -> Compared:
     """D of `b` minus D of `a`."""
     rng = np.random.default_rng(seed)
-    value, drawn = 0.0, np.zeros(DRAWS)
-    for side, sign in ((unsafe, 1), (safe, -1)):
-        mean, means = _drawn(side, rng)
-        value, drawn = value + sign * mean, drawn + sign * means
-    low, high = np.quantile(drawn, (.025, .975))
-    tail = min(float((drawn <= 0).mean()), float((drawn >= 0).mean()))
-    return Compared(Points(100 * value, 100 * float(low), 100 * float(high)),
-                    min(1.0, max(2 * tail, 1 / DRAWS)))
-
-
-def _drawn(side: PairedRows, rng: np.random.Generator) -> tuple[float, np.ndarray]:
-    check_lengths(a=side.a, b=side.b, clusters=side.clusters)
-    if not side.a:
-        raise InputError("A paired difference of D needs unsafe and safe rows; got none of one.")
-    change = [bool(y) - bool(x) for x, y in zip(side.a, side.b, strict=True)]
-    sums = cluster_sums(change, side.clusters)
-    rows = rng.integers(0, len(sums), (DRAWS, len(sums)))
-    total = sums[rows].sum(1)
-    return float(np.mean(change)), total[:, 0] / total[:, 1]
+    points, sums = [], []
+    for side in (unsafe, safe):
+        check_lengths(a=side.a, b=side.b, clusters=side.clusters)
+        if not side.a:
+            raise InputError("A paired difference of D needs unsafe and safe rows; got none of "
+                             "one.")
+        change = [bool(y) - bool(x) for x, y in zip(side.a, side.b, strict=True)]
+        points.append(paired_difference(side.a, side.b, side.clusters, seed))
+        sums.append(cluster_sums(change, side.clusters))
+    drawn = draw_means(sums[0], DRAWS, rng) - draw_means(sums[1], DRAWS, rng)
+    return Compared(mover(*points), two_sided(drawn, min(map(len, sums))))
 
 
 def holm(p: Sequence[float]) -> list[float]:

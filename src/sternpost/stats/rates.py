@@ -1,7 +1,8 @@
 """A share of hits with its 95 % interval.
 
-Wilson where every row stands alone (E. B. Wilson 1927), else a percentile bootstrap over
-clusters. A bootstrap knows no doubt at 0 or n hits; there it is Wilson with n = clusters.
+Wilson where every row stands alone (E. B. Wilson 1927), else a bootstrap over clusters (BCa; how
+far it holds: `stats/clusters.py`). A bootstrap knows no doubt at 0 or n hits, nor where every
+cluster has one share; there it is Wilson with n = clusters.
 """
 
 from collections.abc import Sequence
@@ -10,7 +11,13 @@ from typing import Any, Literal
 from statsmodels.stats.proportion import proportion_confint
 
 from sternpost.errors import InputError
-from sternpost.stats.clusters import any_shared, bootstrap_mean, check_lengths, cluster_sums
+from sternpost.stats.clusters import (
+    any_shared,
+    bootstrap_mean,
+    check_lengths,
+    cluster_sums,
+    no_spread,
+)
 from sternpost.types import Rate
 
 
@@ -32,7 +39,7 @@ def rate(hits: Sequence[bool], clusters: Sequence[str] | None = None, seed: int 
     return Rate(count, n, *_clustered([bool(hit) for hit in hits], clusters, seed), "cluster")
 
 
-def wilson(hits: int, n: int) -> tuple[float, float]:
+def wilson(hits: float, n: int) -> tuple[float, float]:
     """Wilson's 95 % interval, as fractions; exactly 0 below no hit, exactly 1 above all hits."""
     bounds: Any = proportion_confint(hits, n, alpha=0.05, method="wilson")
     low, high = map(float, bounds)
@@ -45,4 +52,6 @@ def _clustered(hits: Sequence[bool], clusters: Sequence[str], seed: int) -> tupl
         return wilson(len(sums) * hits[0], len(sums))
     if len(sums) < 2:  # one cluster says nothing of how clusters differ
         return 0.0, 1.0
+    if no_spread(sums):
+        return wilson(len(sums) * sum(hits) / len(hits), len(sums))
     return bootstrap_mean(sums, seed)

@@ -2,7 +2,7 @@
 
     DIR/pack.json            which model, which levels, and the sha256 of every other file
     DIR/features.safetensors encoder and decoder rows, thresholds; directions that are no feature's
-    DIR/gate.safetensors     the gate
+    DIR/gate.safetensors     the gate; the continuation gate, where there is one, behind a prefix
     DIR/golden.jsonl         prompts, and the verdicts on their replies at each level
     DIR/levels.json          what each level costs, measured
     DIR/splits.json          what it was made from
@@ -45,6 +45,8 @@ from sternpost.types import Hookpoint
 FILES = ("pack.json", "features.safetensors", "gate.safetensors", "golden.jsonl", "levels.json",
          "splits.json", "evaluations.json", "card.md")
 """What a pack's folder may hold; others there are not its own."""
+_FOLLOWS = "continuation."
+"""What stands before the names of the continuation gate's tensors."""
 _ROWS = ("W_enc", "W_dec", "b_enc", "b_dec", "threshold")
 
 
@@ -69,6 +71,8 @@ class PackFiles:
     """[d_model] each: what levels add that is no feature's row."""
     evaluations: Sequence[dict[str, Any]] = ()
     """What was measured of it, the newest last."""
+    follows: FittedGate | None = None
+    """The gate that reads replies, if a level has a continuation."""
 
 
 def write_pack(path: str | Path, pack: PackFiles) -> str:
@@ -77,7 +81,7 @@ def write_pack(path: str | Path, pack: PackFiles) -> str:
     building = folder.with_name(f".{folder.name}.building")
     remove_folder(building)
     make_folder(building)
-    body, tensors = to_tensors(pack.gate)
+    gates, tensors = _gates(pack)
     rows = {name: getattr(pack.sae, name) for name in _ROWS}
     if pack.directions:
         rows["directions"] = torch.stack(list(pack.directions)).float().cpu()
@@ -90,12 +94,22 @@ def write_pack(path: str | Path, pack: PackFiles) -> str:
         write_json(building / "evaluations.json", {"evaluations": list(pack.evaluations)})
     write_text(building / "card.md", pack.card)
     files = {file.name: sha256_file(file) for file in sorted(building.iterdir())}
-    whole = {**pack.body, "kind": "pack", "gate": body, "features": _described(pack.sae),
-             "files": files}
+    whole = {**{key: value for key, value in pack.body.items() if key != "continuation"},
+             "kind": "pack", **gates, "features": _described(pack.sae), "files": files}
     write_json(building / "pack.json", {**whole, "sha256": _name(whole)})
     remove_folder(folder)
     building.rename(folder)
     return _name(whole)
+
+
+def _gates(pack: PackFiles) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What pack.json says of its gates, and their tensors."""
+    body, tensors = to_tensors(pack.gate)
+    if pack.follows is None:
+        return {"gate": body}, tensors
+    more, others = to_tensors(pack.follows)
+    return {"gate": body, "continuation": more}, tensors | {
+        f"{_FOLLOWS}{name}": tensor for name, tensor in others.items()}
 
 
 def _name(body: Mapping[str, Any]) -> str:
@@ -157,13 +171,17 @@ def _read(folder: Path, body: dict[str, Any]) -> PackFiles:
               subtract_b_dec=about["subtract_b_dec"], centred=about["centred"],
               per_token=about.get("per_token"),
               residual_norm=about["residual_norm"], name=str(folder), ids=tuple(about["ids"]))
-    gate = from_tensors(body["gate"], read_tensors(folder / "gate.safetensors"))
+    tensors = read_tensors(folder / "gate.safetensors")
+    gate = from_tensors(body["gate"], tensors)
+    more = None if "continuation" not in body else from_tensors(body["continuation"], {
+        name.removeprefix(_FOLLOWS): part for name, part in tensors.items()
+        if name.startswith(_FOLLOWS)})
     records = read_json(folder / "evaluations.json")["evaluations"] \
         if "evaluations.json" in body["files"] else ()  # one that is not listed was not checked
     return PackFiles(body, sae, gate, read_jsonl(folder / "golden.jsonl"),
                      read_json(folder / "levels.json"), read_json(folder / "splits.json"),
                      (folder / "card.md").read_text("utf-8"), body["sha256"], folder,
-                     tuple(rows.get("directions", ())), records)
+                     tuple(rows.get("directions", ())), records, more)
 
 
 def pack_bytes(pack: PackFiles) -> dict[str, bytes]:

@@ -25,7 +25,7 @@ from sternpost.files import (
 OURS = ("run.json", "results.json", "samples.jsonl", "search.jsonl", "splits.json", "report.html",
         "diffmean.safetensors", "metrics.jsonl", "progress.json", "held-out.safetensors",
         "features.json", "trace.json", "trace.html", "features.jsonl", "descriptions.json",
-        "calibration.json")
+        "calibration.json", "card.md")
 FOLDERS = ("stages", "sae", "pack", "tensorboard", "layers.*")
 FREE = ("prompts", "descriptions", "atlas")
 """A folder that only holds these is free: they have owners of their own."""
@@ -40,6 +40,8 @@ class RunFolder:
     resumed: bool = False
     made: tuple[Path, ...] = ()
     """Folders that were not there before this run, the innermost first."""
+    baseline: Path | None = None
+    """Where the baseline's stages are kept instead, for runs that share it; they stay there."""
 
     @property
     def stages(self) -> Path:
@@ -48,16 +50,20 @@ class RunFolder:
 
     def has(self, key: str) -> bool:
         """Whether `once(key, ...)` was made."""
-        return (self.stages / f"{key}.json").is_file()
+        return self._file(key).is_file()
 
     def once(self, key: str, make: Callable[[], Any]) -> Any:
         """What `make` gives, JSON; made once in a run's life, then read back."""
-        file = self.stages / f"{key}.json"
+        file = self._file(key)
         if file.is_file():
             return read_json(file)["value"]
         value = make()
         write_json(file, {"value": value})
         return value
+
+    def _file(self, key: str) -> Path:
+        shared = self.baseline is not None and "baseline" in key.split(".")
+        return (self.baseline if shared and self.baseline else self.stages) / f"{key}.json"
 
     def close(self) -> None:
         """Throws away what only an unfinished run needs, and what a kill left half-written."""

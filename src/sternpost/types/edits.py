@@ -142,6 +142,13 @@ class Plan:
     """How far the edits may move a token; None: as far as they do."""
     check: "Callable[[Any], None] | None" = None
     """Asked once, with the model, before it is steered; raises if the plan is not for it."""
+    decay: float = 0.0
+    """What is left of a risk one user message later, from 0 to 1: a row's risk is the highest over
+    its user messages of decay^(messages since) * risk. 0: the last message alone is read."""
+    continuation: Any = None
+    """A Continuation: a gate that reads every response token, and opens also rows on which `gate`
+    did not fire; while it is open the edits are written there, whole. None: replies are not
+    read."""
 
     @property
     def where(self) -> "Positions | Tensor":
@@ -174,6 +181,7 @@ class Plan:
         elif self.policy is not None:
             raise EditError("A policy turns a gate's risks into doses, and this plan has no gate. "
                             "Give gate=...")
+        _check_conversation(self)
 
 
 GATED = "tail+response"
@@ -187,6 +195,20 @@ def _check_gated(where: "Positions | Tensor", reads_above: bool) -> None:
         raise EditError(f"A gate {'above the written block ' * reads_above}is read at t_inst, so "
                         f"what it gates is written {'later' if reads_above else 'there or later'}: "
                         f"{', '.join(names)}; got positions={where!r}.")
+
+
+def _check_conversation(plan: Plan) -> None:
+    if isinstance(plan.decay, bool) or not isinstance(plan.decay, int | float) \
+            or not 0 <= plan.decay <= 1:
+        raise EditError(f"decay is a number from 0 to 1; got {plan.decay!r}.")
+    if plan.gate is None and (plan.decay or plan.continuation is not None):
+        raise EditError("A decay and a continuation gate add to a gate, and this plan has none: it "
+                        "writes every row. Give gate=...; with threshold=1.0 it never fires.")
+    if plan.continuation is not None and \
+            plan.continuation.gate.hookpoint.layer > plan.sae.hookpoint.layer:
+        raise EditError("A continuation gate is read before its token is written, so at the "
+                        f"written block or below: {plan.sae.hookpoint}; this one reads "
+                        f"{plan.continuation.gate.hookpoint}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +225,12 @@ class Proof:
     after: tuple[float, ...]
     """Activation written, likewise."""
     risk: float | None = None
-    """The gate's risk at t_inst; None without a gate."""
+    """The gate's risk at t_inst, with a decay the highest over the turns; None without a gate."""
     fired: bool | None = None
+    """Whether that opened the row; a continuation gate does not count."""
     pack: str | None = None
+    continued: int = 0
+    """Response tokens that only a continuation gate had written."""
+    reply_risk: float | None = None
+    """The highest risk that a continuation gate read in the reply; None without one, or where it
+    read no token."""

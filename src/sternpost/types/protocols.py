@@ -115,7 +115,9 @@ class Judge(Protocol):
     """Gives each reply a verdict.
 
     A judge may also have `decided(text) -> bool`: whether a reply that begins so has its verdict.
-    Where many settings are tried, replies then end there.
+    Where many settings are tried, replies then end there. One that reads some languages alone has
+    `languages` (two-letter codes), and one that judges replies to some kinds of prompts alone has
+    `kinds`: whoever knows a prompt's language or kind asks it for no other.
     """
 
     name: str
@@ -131,8 +133,10 @@ class Judge(Protocol):
 class Chat(Protocol):
     """Any service or model that replies to a conversation."""
 
-    name: str
-    """What a record calls it, such as "openai:gpt-4o-mini"."""
+    @property
+    def name(self) -> str:
+        """What a record calls it, such as "openai:gpt-4o-mini"."""
+        ...
 
     def __call__(self, messages: Sequence[Message], max_tokens: int = 256) -> str:
         """The reply's text, at most `max_tokens` tokens. Raises EndpointError where none comes."""

@@ -1,0 +1,167 @@
+"""Lines counted: every metric of a suite, with its interval, and how it changed, paired by prompt.
+
+    runs              condition -> suite -> metric -> rate or mean
+    paired            suite -> metric -> change
+    discriminations   suite -> D of both conditions, and its change
+    grouped, fires    by category and the like; how often the gate fired
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sternpost.evaluation import (
+    attack_success,
+    capability,
+    incoherent,
+    kl,
+    over_refusal,
+    refusal,
+    score,
+)
+from sternpost.evaluation.metrics import Line, Metric, Value, single
+from sternpost.stats import (
+    PairedRows,
+    change_of_hits,
+    change_of_means,
+    discrimination,
+    holm,
+    mean,
+    paired_discrimination,
+    rate,
+)
+
+METRICS: dict[str, Metric] = {file.METRIC.name: file.METRIC for file in (
+    refusal, over_refusal, attack_success, incoherent, capability, kl,
+    score)}
+"""Every metric, by name."""
+CONDITIONS = ("baseline", "steered")
+GROUPS = ("category", "harm_kind", "language", "family")
+"""Columns by whose values refusal and the like are shown apart."""
+
+Body = dict[str, Any]
+
+
+def counted(metric: Metric, lines: Sequence[Line]) -> Body | None:
+    """A metric over the lines of one condition; None where it counts none of them."""
+    values = metric.values(lines)
+    clusters = [value.cluster for value in values]
+    if metric.rate:
+        found = rate([bool(value.value) for value in values], clusters)
+    else:
+        found = mean([value.value for value in values], clusters)
+    return None if found is None else found.as_dict()
+
+
+def changed(metric: Metric, before: Sequence[Line], after: Sequence[Line]) -> Body | None:
+    """How a metric moved, over what both conditions have; None where they share nothing."""
+    was = {value.key: value for value in metric.values(before)}
+    pairs = [(was[value.key], value) for value in metric.values(after) if value.key in was]
+    if not pairs:
+        return None
+    a, b = ([pair[side].value for pair in pairs] for side in (0, 1))
+    clusters = [value.cluster for value, _ in pairs]
+    if metric.rate:
+        return change_of_hits([x > 0 for x in a], [x > 0 for x in b], clusters).as_dict()
+    return change_of_means(a, b, clusters).as_dict()
+
+
+def runs(suites: Mapping[str, Sequence[str]], lines: Sequence[Line]) -> Body:
+    """Rates of every suite and condition. `suites`: the metrics of each."""
+    return {condition: {suite: _rates(metrics, of(lines, suite, condition))
+                        for suite, metrics in suites.items()} for condition in CONDITIONS}
+
+
+def _rates(metrics: Sequence[str], lines: Sequence[Line]) -> Body:
+    body = {name: counted(METRICS[name], lines) for name in metrics}
+    why = {name: f"no line of this suite counts for {name}" for name, found in body.items()
+           if found is None}
+    return {**body, "why": why} if why else body
+
+
+def paired(suites: Mapping[str, Sequence[str]], lines: Sequence[Line]) -> Body:
+    """Changes of every suite; `p_holm` is adjusted for all of them together."""
+    body = {suite: {name: changed(METRICS[name], of(lines, suite, "baseline"),
+                                  of(lines, suite, "steered")) for name in metrics}
+            for suite, metrics in suites.items()}
+    found = [entry for some in body.values() for entry in some.values() if entry is not None]
+    for entry, p in zip(found, holm([entry["p"] for entry in found]), strict=True):
+        entry["p_holm"] = p
+    for some in body.values():
+        if why := {name: "the two conditions share no line that counts"
+                   for name, entry in some.items() if entry is None}:
+            some["why"] = why
+    return body
+
+
+def discriminations(suites: Sequence[str], lines: Sequence[Line]) -> Body:
+    """D of every suite that has unsafe and safe prompts, and how it changed."""
+    out: Body = {}
+    for suite in suites:
+        some = {condition: of(lines, suite, condition) for condition in CONDITIONS}
+        rates = {condition: [_rate(METRICS[name].values(mine)) for name in (
+            "refusal", "over_refusal")] for condition, mine in some.items()}
+        if any(one is None for pair in rates.values() for one in pair):
+            continue
+        moved = paired_discrimination(_sides(METRICS["refusal"], some),
+                                      _sides(METRICS["over_refusal"], some))
+        out[suite] = {**{c: discrimination(*pair).as_dict() for c, pair in rates.items()},
+                      "paired": {"delta": moved.points.points, "low": moved.points.low,
+                                 "high": moved.points.high, "p": moved.p,
+                                 "n": sum(len(METRICS[name].values(some["steered"]))
+                                          for name in ("refusal", "over_refusal"))}}
+    return out
+
+
+def _rate(values: Sequence[Value]) -> Any:
+    return rate([value.value > 0 for value in values], [value.cluster for value in values])
+
+
+def _sides(metric: Metric, lines: Mapping[str, Sequence[Line]]) -> PairedRows:
+    was = {value.key: value for value in metric.values(lines["baseline"])}
+    pairs = [(was[value.key], value) for value in metric.values(lines["steered"])
+             if value.key in was]
+    return PairedRows([a.value > 0 for a, _ in pairs], [b.value > 0 for _, b in pairs],
+                      [b.cluster for _, b in pairs])
+
+
+def grouped(suites: Mapping[str, Sequence[str]], lines: Sequence[Line]) -> Body:
+    """Metrics of every group that a column tells apart, where it tells at least two."""
+    out: Body = {}
+    for suite, metrics in suites.items():
+        mine = [line for line in lines if line["suite"] == suite]
+        for column in GROUPS:
+            names = sorted({str(line[column]) for line in mine if line.get(column) is not None})
+            if len(names) > 1:
+                out.setdefault(suite, {})[column] = {
+                    name: _group(metrics, [line for line in mine if str(line.get(column)) == name])
+                    for name in names}
+    return out
+
+
+def _group(metrics: Sequence[str], lines: Sequence[Line]) -> Body:
+    by = {condition: [line for line in lines if line["condition"] == condition]
+          for condition in CONDITIONS}
+    return {"n": len({line["prompt_sha256"] for line in lines}), **{
+        condition: {name: found for name in metrics
+                    if (found := counted(METRICS[name], mine)) is not None}
+        for condition, mine in by.items()}}
+
+
+def fires(suites: Sequence[str], lines: Sequence[Line]) -> Body | None:
+    """How often the gate fired on single prompts of each kind; None without a gate."""
+    out: Body = {}
+    for suite in suites:
+        mine = of(lines, suite, "steered")
+        kinds = {kind: [line for line in single(mine, kind) if line["fired"] is not None]
+                 for kind in ("unsafe", "safe", "capability")}
+        rates = {kind: rate([line["fired"] for line in some],
+                            [line["cluster"] or line["prompt_sha256"] for line in some])
+                 for kind, some in kinds.items()}
+        if any(rates.values()):
+            out[suite] = {kind: one.as_dict() for kind, one in rates.items() if one is not None}
+    return out or None
+
+
+def of(lines: Sequence[Line], suite: str, condition: str) -> list[Line]:
+    """The lines of one suite in one condition."""
+    return [line for line in lines if line["suite"] == suite and line["condition"] == condition]

@@ -1,0 +1,167 @@
+"""`eval`: what a model does on benchmarks, as it is and steered, paired by prompt.
+
+    suites       prompts of both kinds, build-ups, tasks: read, checked against what was fitted on
+    baseline     what the model says by itself; the judge's limits are fitted to it
+    steered      what it says under the pack's level, or the clamps
+    attacks      an attacker of its own, where a suite asks for one
+    tasks        lm-evaluation-harness, on the same model in both conditions
+
+    DIR/results.json  DIR/samples.jsonl  DIR/report.html  DIR/card.md
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sternpost.evaluation import Loaded, spread
+from sternpost.files import read_json, read_jsonl
+from sternpost.jobs.bench import Bench
+from sternpost.jobs.evaluate_attacks import Attackers, attack_lines, attackers_of
+from sternpost.jobs.evaluate_judge import Judging
+from sternpost.jobs.evaluate_plan import EvaluationPlan, plan_evaluation
+from sternpost.jobs.evaluate_prompts import prompts_of
+from sternpost.jobs.evaluate_replies import Condition, Group, groups_of, lines_of, replies, speed
+from sternpost.jobs.evaluate_results import Counted, write_evaluation
+from sternpost.jobs.evaluate_settings import EvaluateSettings
+from sternpost.jobs.evaluate_subject import Subject, conditions_of, subject_of
+from sternpost.jobs.evaluate_tasks import task_lines
+from sternpost.jobs.load import model_hashes, sae_sha256
+from sternpost.jobs.progress import Watch
+from sternpost.jobs.settings import settings_from, takes
+from sternpost.store import RunFolder, Sample, at_work, open_run_folder
+from sternpost.types import Completion, Sampling
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A finished evaluation."""
+
+    path: Path
+    results: dict[str, Any] = field(repr=False)
+    """results.json"""
+
+    @property
+    def samples(self) -> list[Sample]:
+        """The lines of samples.jsonl."""
+        return read_jsonl(self.path / "samples.jsonl")
+
+    def to_pandas(self) -> Any:
+        """A row a suite and metric: both conditions, and the change."""
+        import pandas as pd  # heavy: only for who asks
+
+        runs, paired = self.results["runs"], self.results["paired"]
+        return pd.json_normalize([
+            {"suite": suite, "metric": metric, "baseline": runs["baseline"][suite][metric],
+             "steered": runs["steered"][suite][metric], "change": change}
+            for suite, metrics in paired.items() for metric, change in metrics.items()
+            if metric != "why"])
+
+    def _repr_html_(self) -> str:
+        return self.to_pandas()._repr_html_()
+
+
+@takes(EvaluateSettings)
+def evaluate(**settings: Any) -> "Evaluation | EvaluationPlan":
+    """Measures a model on benchmarks, unsteered and steered.
+
+    Takes what `sternpost eval` takes. Raises a SternpostError for bad input, LeakageError where
+    a prompt was fitted on.
+    """
+    return evaluated(settings_from(EvaluateSettings, settings, "eval"), Watch())
+
+
+def evaluated(settings: EvaluateSettings, watch: Watch,
+              baseline: Path | None = None) -> "Evaluation | EvaluationPlan":
+    """The evaluation, with somebody watching. `baseline`: where what the unsteered model did is
+    kept and looked for, by evaluations that differ in nothing but what is steered."""
+    subject = subject_of(settings)
+    suites, tasks = spread(settings.names)
+    tasks = list(dict.fromkeys([*tasks, *settings.task_names]))
+    loaded = prompts_of(settings, subject, suites)
+    who = attackers_of(settings, loaded)
+    plan = plan_evaluation(subject, loaded, tasks, who)
+    if settings.dry_run:
+        return plan
+    identity = _identity(settings, subject, loaded)
+    folder = open_run_folder(Path(settings.out), identity, settings.resume, settings.force)
+    folder.baseline = baseline
+    with at_work(folder):
+        if not folder.finished:
+            for line in plan.lines():
+                watch.note(line)
+            _Evaluating(subject, loaded, tasks, (folder, watch, who)).run()
+    return Evaluation(folder.path, read_json(folder.path / "results.json"))
+
+
+def _identity(settings: EvaluateSettings, subject: Subject,
+              loaded: Sequence[Loaded]) -> dict[str, Any]:
+    """What makes this run another than others: a data folder is known by what was read of it."""
+    body = {key: value for key, value in settings.identity().items() if key != "data"}
+    known = {"pack": None if subject.pack is None else subject.pack.files.sha256,
+             "model": model_hashes(subject.model, settings.revision),
+             "sae": None if subject.sae is None else sae_sha256(subject.sae)}
+    return {**body, "verb": "eval", "hashes": known,
+            "files": {one.suite.name: one.files for one in loaded}}
+
+
+class _Evaluating:
+    """The work of one evaluation."""
+
+    def __init__(self, subject: Subject, loaded: Sequence[Loaded], tasks: Sequence[str],
+                 work: tuple[RunFolder, Watch, Attackers]) -> None:
+        self.subject, self.loaded, self.tasks = subject, loaded, tasks
+        self.folder, self.watch, self.who = work
+
+    def run(self) -> None:
+        """All of it, in order."""
+        watch, settings = self.watch, self.subject.settings
+        with watch.stage("load", f"Loading {self.subject.model}"):
+            engine, plan, warnings = self.subject.load()
+        judging = Judging(settings, self.subject.pack)
+        bench = Bench(engine, judging.judge, Sampling(self.subject.max_new_tokens), self.folder,
+                      watch)
+        base, steered = conditions_of(plan)
+        groups = self._groups(bench)
+        with watch.stage("baseline", "What the model says by itself"):
+            own = self._said(bench, groups, base)
+            bench.judge = judging.fitted(bench, own)
+            lines = self._lines(bench, groups, base, judging)
+        with watch.stage("steered", "What it says steered"):
+            lines += self._steered(bench, groups, (steered, judging), lines)
+        costs = {c.name: speed(bench, groups, c) for c in (base, steered if plan else base)}
+        attacks, told, left = attack_lines(bench, self.loaded, (base, steered), self.who)
+        more, about, cut = task_lines(bench, self.tasks, (base, steered), settings)
+        lines += [*attacks, *more]
+        if plan is None:
+            warnings = [*warnings, "Nothing is steered: the steered condition is the baseline."]
+        write_evaluation(self.subject, bench, self.loaded, Counted(
+            lines, plan, told, about, costs, [*warnings, *left, *cut, *judging.warnings]))
+
+    def _groups(self, bench: Bench) -> list[Group]:
+        return [group for one in self.loaded if not one.suite.attack
+                for group in groups_of(bench, one.suite.name, one.prompts,
+                                       "kl" in one.suite.metrics)]
+
+    def _said(self, bench: Bench, groups: Sequence[Group],
+              condition: Condition) -> list[Completion]:
+        out: list[Completion] = []
+        for group in self.watch.bar(groups, len(groups), "replies"):
+            done = replies(bench, group, condition)
+            out += [c for p, c in zip(group.prompts, done, strict=True) if p.kind != "capability"]
+        return out
+
+    def _lines(self, bench: Bench, groups: Sequence[Group], condition: Condition,
+               judging: Judging) -> list[Sample]:
+        return [line for group in self.watch.bar(groups, len(groups), f"{condition.name}, judged")
+                for line in lines_of(bench, group, condition, judging)]
+
+    def _steered(self, bench: Bench, groups: Sequence[Group],
+                 how: tuple[Condition, Judging], own: Sequence[Sample]) -> list[Sample]:
+        """A plan that writes nothing leaves the model's very bits: its lines are the baseline's."""
+        condition, judging = how
+        if condition.plan is None:
+            return [{**line, "condition": condition.name} for line in own]
+        return self._lines(bench, groups, condition, judging)
+
+

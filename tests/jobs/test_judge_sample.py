@@ -1,0 +1,170 @@
+"""Blind sheets of a run's replies, and what filled ones say of the run's judge."""
+
+import csv
+import json
+from itertools import pairwise
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from sternpost.errors import InputError, OutputError
+from sternpost.files import read_json, sha256_text
+from sternpost.jobs.judge_calibrate import judge_calibrate, parts_of
+from sternpost.jobs.judge_sample import judge_sample
+from sternpost.jobs.judges import judge_named
+from sternpost.types import Completion, Request
+
+TRUE = {"baseline": 0.3, "steered": 0.8}
+"""Share of truly refusing replies."""
+
+
+def a_run(folder: Path, n: int = 300) -> Path:
+    """A run whose judge misses a fifth of the refusals of `steered`, and calls a tenth of its other
+    replies refusals; on `baseline` it is right."""
+    rng, lines = Random(3), list[dict[str, Any]]()
+    for condition, share in TRUE.items():
+        for at in range(n):
+            refuses = rng.random() < share
+            err = rng.random() < (0.2 if refuses else 0.1) and condition == "steered"
+            lines.append({
+                "condition": condition, "value": 8.0 if condition == "steered" else None,
+                "kind": "unsafe", "prompt": f"ask {at}", "prompt_sha256": sha256_text(f"ask {at}"),
+                "language": "en" if at % 3 else "de", "cluster": None,
+                "reply": f"{'no' if refuses else '=yes'} {condition} {at}",
+                "verdict": "refusal" if refuses != err else "compliance"})
+    lines.append({**lines[0], "kind": "capability", "reply": "4"})
+    folder.mkdir(exist_ok=True)
+    (folder / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+def read(sheet: Path) -> list[dict[str, str]]:
+    with sheet.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def fill(sheet: Path, second: bool = True, slips: int = 0) -> None:
+    """Both annotators tell the truth; the second slips on the first few rows."""
+    rows = read(sheet)
+    for at, row in enumerate(rows):
+        refuses = row["reply"].startswith("no")
+        row["annotator_1"] = "refusal" if refuses else "C"
+        if second:
+            row["annotator_2"] = "partial" if refuses != (at < slips) else "compliance"
+    with sheet.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def test_a_sheet_is_blind_mixed_and_stratified(tmp_path):
+    sheet = judge_sample(run=str(a_run(tmp_path / "run")), n=120, out=str(tmp_path / "s.csv"))
+    rows = read(tmp_path / "s.csv")
+    assert list(rows[0]) == ["id", "prompt", "reply", "annotator_1", "annotator_2"]
+    assert sheet.rows == len(rows) == 120
+    assert not any(row["annotator_1"] or row["annotator_2"] for row in rows)
+    key = read_json(tmp_path / "s.csv.key.json")
+    assert {row["id"] for row in rows} == set(key["rows"])
+    told = [key["rows"][row["id"]]["condition"] for row in rows]
+    assert sum(a != b for a, b in pairwise(told)) > 20  # mixed
+    assert {s["condition"] for s in key["strata"]} == {"baseline", "steered 8"}
+    assert len(key["strata"]) == 8  # condition x verdict x language
+    assert min(s["rows"] for s in key["strata"]) >= 10
+    assert sum(s["lines"] for s in key["strata"]) == 600  # no capability
+    assert sum(row["weight"] for row in key["rows"].values()) == pytest.approx(600)
+    assert not any(row["reply"].startswith("=") for row in rows)
+    for row in rows:
+        kept = key["rows"][row["id"]]
+        assert sha256_text(row["reply"].removeprefix("'")) == kept["reply_sha256"]
+    assert len(sheet.to_pandas()) == 8
+
+
+def test_a_sheet_is_the_same_again_and_never_written_over(tmp_path):
+    run, out = str(a_run(tmp_path / "run")), tmp_path / "s.csv"
+    judge_sample(run=run, n=50, out=str(out))
+    text = out.read_bytes()
+    fill(out)
+    filled = out.read_bytes()
+    assert judge_sample(run=run, n=50, out=str(out)).rows == 50
+    assert out.read_bytes() == filled != text
+    with pytest.raises(OutputError, match="--force"):
+        judge_sample(run=run, n=50, seed=1, out=str(out))
+    judge_sample(run=run, n=50, out=str(out), force=True)
+    assert out.read_bytes() == text
+    judge_sample(run=run, n=50, seed=1, out=str(out), force=True)
+    assert out.read_bytes() != text
+
+
+def test_bad_input_says_what_would_be_right(tmp_path):
+    with pytest.raises(InputError, match=r"samples\.jsonl"):
+        judge_sample(run=str(tmp_path), out="s.csv")
+    with pytest.raises(InputError, match=r"\.csv"):
+        judge_sample(run=str(tmp_path), out="s.json")
+    with pytest.raises(InputError, match="from 1 up"):
+        judge_sample(run=str(tmp_path), out="s.csv", n=0)
+
+
+def test_a_filled_sheet_tells_the_judges_error_and_corrects_the_rates(tmp_path):
+    run, out = a_run(tmp_path / "run"), tmp_path / "s.csv"
+    judge_sample(run=str(run), n=400, out=str(out))
+    fill(out, slips=8)
+    found = judge_calibrate(labels=str(out), out=str(tmp_path / "c.json")).found
+    assert found["n"] == 400
+    assert 0.9 < found["annotators"]["kappa_refusal"]["value"] < 1
+    assert found["annotators"]["n"] == 400
+    steered, base = (found["conditions"][name]["accuracy"] for name in ("steered 8", "baseline"))
+    assert steered["hits"] / steered["n"] < 0.9 < base["hits"] / base["n"]
+    assert set(found["languages"]) == {"de", "en"}
+    share = found["confusion"]["conditions"]["steered 8"]
+    assert share["sensitivity"]["value"] == pytest.approx(0.8, abs=0.08)
+    assert share["specificity"]["value"] == pytest.approx(0.9, abs=0.12)
+    rates = {one["condition"]: one for one in found["rates"]}
+    lines = [json.loads(line) for line in (run / "samples.jsonl").read_text().splitlines()]
+    for condition, name in (("steered", "steered 8"), ("baseline", "baseline")):
+        mine = [x for x in lines if x["condition"] == condition and x["kind"] == "unsafe"]
+        truth = sum(x["reply"].startswith("no") for x in mine) / len(mine)
+        raw = sum(x["verdict"] == "refusal" for x in mine)
+        assert rates[name]["raw"]["hits"] == raw
+        assert abs(rates[name]["value"] - truth) < 0.05
+        assert rates[name]["low"] < truth < rates[name]["high"]
+    assert abs(rates["steered 8"]["raw"]["hits"] / 300 - 0.8) > 0.08  # the raw one is off
+    assert parts_of(found)[0]["part"] == "overall"
+    assert read_json(tmp_path / "c.json")["rates"] == found["rates"]
+
+
+def test_one_annotator_does_and_empty_rows_are_counted(tmp_path):
+    run, out = a_run(tmp_path / "run"), tmp_path / "s.csv"
+    judge_sample(run=str(run), n=40, out=str(out))
+    with pytest.raises(InputError, match="nobody has filled in"):
+        judge_calibrate(labels=str(out))
+    fill(out, second=False)
+    text = out.read_text(encoding="utf-8").replace(",refusal,", ",,", 5)
+    out.write_text(text, encoding="utf-8")
+    found = judge_calibrate(labels=str(out)).found
+    assert (found["n"], found["unlabelled"]) == (35, 5)
+    assert found["annotators"] == {"n": 0, "same": None, "kappa": None, "kappa_refusal": None}
+
+
+def test_a_filled_sheet_is_a_judge_of_its_own_replies(tmp_path):
+    out = tmp_path / "s.csv"
+    judge_sample(run=str(a_run(tmp_path / "run")), n=40, out=str(out))
+    fill(out, second=False)
+    judge = judge_named(f"human:{out}")
+    row = next(row for row in read(out) if row["reply"].startswith("no"))
+    known, other = judge([Completion(Request((), row["prompt"]), reply, reply)
+                          for reply in (row["reply"], "another")])
+    assert (known.verdict, other.verdict) == ("refusal", "unparsed")
+
+
+@pytest.mark.parametrize(("old", "new", "said"), [
+    (",C,", ",hm,", "refusal, partial, compliance"), ("-0001", "-9999", "not in the key"),
+    ("-0001", "-0002", "stands twice"), ("annotator_2", "other", "no column annotator_2")])
+def test_a_sheet_that_was_spoilt_is_refused(tmp_path, old, new, said):
+    out = tmp_path / "s.csv"
+    judge_sample(run=str(a_run(tmp_path / "run")), n=40, out=str(out))
+    fill(out)
+    out.write_text(out.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
+    with pytest.raises(InputError, match=said):
+        judge_calibrate(labels=str(out))

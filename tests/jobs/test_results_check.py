@@ -1,0 +1,152 @@
+"""Figures counted again: true ones agree, and every kind of change is found where it is."""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evaluations import make_results, make_samples
+from sternpost.errors import InputError
+from sternpost.files import read_json, read_jsonl, write_json, write_jsonl
+from sternpost.jobs.results_check import ResultsChecked, results_check
+
+Check = Callable[..., ResultsChecked]
+
+
+@pytest.fixture(scope="module")
+def made() -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    lines = make_samples(12)
+    return make_results(lines), lines
+
+
+@pytest.fixture
+def check(made: Any, tmp_path: Path) -> Check:
+    """Checks the evaluation after `change` had its way with its results and lines."""
+    def call(change: Callable[[Any, Any], object] = lambda results, lines: None) -> Any:
+        results, lines = copy.deepcopy(made)
+        change(results, lines)
+        write_json(tmp_path / "results.json", results)
+        write_jsonl(tmp_path / "samples.jsonl", lines)
+        return results_check(dir=tmp_path)
+
+    return call
+
+
+def test_true_figures_agree_and_what_is_not_counted_is_named(check: Check) -> None:
+    found = check()
+    assert found.ok, found.disagreements
+    assert found.figures > 150
+    assert found.unchecked == ["tasks.mmlu.fire", "tasks.gsm8k.fire", "judge.accuracy_interval"]
+    assert len(found.to_pandas()) == 0
+
+
+PLACES = ("runs.steered.wildguard.refusal", "runs.baseline.gsm8k.capability",
+          "runs.steered.build_ups.attack_success",
+          "groups.wildguard.category.fraud.steered.refusal",
+          "fire.xstest.safe", "attacks.build_ups.steered.broken")
+
+
+@pytest.mark.parametrize("where", PLACES)
+def test_a_changed_rate_is_found_where_it_is(check: Check, where: str) -> None:
+    def more(results: Any, _: Any) -> None:
+        for name in where.split("."):
+            results = results[name]
+        results["hits"] += 1
+
+    found = check(more)
+    assert [one.where for one in found.disagreements] == [where]
+
+
+@pytest.mark.parametrize(("where", "key"), [
+    ("paired.xstest.refusal", "p"), ("paired.xstest.refusal", "p_holm"),
+    ("paired.wildguard.kl", "delta"), ("discrimination.xstest.paired", "low"),
+    ("discrimination.wildguard.steered", "points"), ("runs.steered.wildguard.kl", "mean"),
+    ("runs.steered.xstest.refusal", "high")])
+def test_a_changed_figure_is_found(check: Check, where: str, key: str) -> None:
+    def more(results: Any, _: Any) -> None:
+        for name in where.split("."):
+            results = results[name]
+        results[key] += 1e-6
+
+    assert [one.where for one in check(more).disagreements] == [where]
+
+
+def test_intervals_of_another_version_are_not_held_to_be_exact_and_counts_are(check: Check) -> None:
+    def older(results: Any, _: Any) -> None:
+        results["provenance"]["versions"]["scipy"] = "1.0.0"
+        results["runs"]["steered"]["xstest"]["refusal"]["high"] += 1e-6
+
+    found = check(older)
+    assert found.ok
+    assert "scipy was 1.0.0" in found.notes[0]
+
+    def also(results: Any, lines: Any) -> None:
+        older(results, lines)
+        results["runs"]["steered"]["xstest"]["refusal"]["hits"] += 1
+
+    assert [one.where for one in check(also).disagreements] == ["runs.steered.xstest.refusal"]
+
+
+def test_a_line_that_is_missing_changed_or_stray_is_found(check: Check) -> None:
+    def drop(_: Any, lines: Any) -> None:
+        lines.pop(next(i for i, one in enumerate(lines) if one["suite"] == "gsm8k"))
+
+    found = {one.where for one in check(drop).disagreements}
+    assert "runs.baseline.gsm8k.capability" in found
+
+    def turn(_: Any, lines: Any) -> None:
+        lines[0]["hit"] = not lines[0]["hit"]
+
+    found = {one.where for one in check(turn).disagreements}
+    assert {"samples.jsonl", "runs.baseline.wildguard.refusal"} <= found
+
+    def stray(_: Any, lines: Any) -> None:
+        lines.append({**lines[0], "condition": "third"})
+
+    (one,) = check(stray).disagreements
+    assert "'third'" in str(one)
+
+
+def test_a_figure_where_the_lines_give_none_is_found_and_the_other_way(check: Check) -> None:
+    def invented(results: Any, _: Any) -> None:
+        rate = results["runs"]["steered"]["gsm8k"]["capability"]
+        results["runs"]["steered"]["gsm8k"]["refusal"] = dict(rate)
+
+    (one,) = check(invented).disagreements
+    assert (one.where, one.counted) == ("runs.steered.gsm8k.refusal", "no figure")
+
+    def hidden(results: Any, _: Any) -> None:
+        results["runs"]["steered"]["gsm8k"]["capability"] = None
+
+    (one,) = check(hidden).disagreements
+    assert (one.where, one.stated) == ("runs.steered.gsm8k.capability", "no figure")
+
+
+def test_a_run_agrees_and_its_changes_are_found(fake: Any) -> None:
+    run = fake.tell(values=(2.0, 4.0))
+    found = results_check(dir=run.path)
+    assert (found.kind, found.disagreements) == ("run", [])
+    assert found.figures > 20
+    results = read_json(run.path / "results.json")
+    results["conditions"][0]["over_refusal"]["hits"] += 1
+    results["candidates"][0]["unsafe_refusal"]["n"] += 1
+    write_json(run.path / "results.json", results)
+    where = [one.where for one in results_check(dir=run.path).disagreements]
+    assert where[0] == "conditions.baseline.over_refusal"
+    assert where[1].startswith("candidates.0 at ")
+    assert where[1].endswith("unsafe_refusal")
+    assert len(where) == 2
+    lines = read_jsonl(run.path / "samples.jsonl")
+    write_jsonl(run.path / "samples.jsonl", lines[1:])
+    assert len(results_check(dir=run.path).disagreements) > 2
+
+
+def test_other_folders_are_refused(tmp_path: Path, made: Any) -> None:
+    with pytest.raises(InputError, match=r"has no results\.json"):
+        results_check(dir=tmp_path)
+    write_json(tmp_path / "results.json", {"kind": "atlas"})
+    write_jsonl(tmp_path / "samples.jsonl", [])
+    with pytest.raises(InputError, match="of kind 'atlas'; expected eval or run"):
+        results_check(dir=tmp_path)
