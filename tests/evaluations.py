@@ -113,12 +113,13 @@ def make_results(lines: list[Line], model: str = "microsoft/Phi-3-mini-4k-instru
                  **changes: Any) -> dict[str, Any]:
     """results.json of these lines: clamp 12 on the paper's model, unless said otherwise."""
     suites = {name: about(name, lines) for name in SUITES}
+    moved, d = count.changes(SUITES, lines)
     body: dict[str, Any] = {
         "schema_version": 1, "kind": "eval", "model": model, "lang": "en",
         "steering": {"pack": None, "sae": "runs/first/sae", "layer": 6, "positions": "all",
                      "mode": "exact", "clamp": [{"feature": 597, "value": 12.0}]},
-        "suites": suites, "runs": count.runs(SUITES, lines), "paired": count.paired(SUITES, lines),
-        "discrimination": count.discriminations(list(SUITES), lines),
+        "suites": suites, "runs": count.runs(SUITES, lines), "paired": moved,
+        "discrimination": d,
         "groups": count.grouped(SUITES, lines), "attacks": {"build_ups": attack(lines)},
         "tasks": {name: {"family": family, "num_fewshot": shots, "hashes": {"task": "ab" * 32},
                          "fire": {"hits": 4, "n": 80, "low": .02, "high": .122}}

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from sternpost.evaluation import METRICS, discriminations, fires, grouped, paired, runs
+from sternpost.evaluation import METRICS, changes, fires, grouped, runs
+from sternpost.evaluation.count import discriminations, paired
 
 SUITES = {"s": ["refusal", "over_refusal", "attack_success", "incoherent", "capability", "kl"]}
 
@@ -51,7 +52,9 @@ def test_rates_by_hand() -> None:
 
 
 def test_changes_are_steered_minus_baseline_with_holm() -> None:
-    found = paired(SUITES, LINES)["s"]
+    moved, d = changes(SUITES, LINES)
+    found = moved["s"]
+    assert d["s"]["paired"]["p_holm"] >= d["s"]["paired"]["p"]
     assert found["refusal"]["delta"] == pytest.approx(.5)
     assert found["over_refusal"]["delta"] == pytest.approx(.5)
     assert found["capability"]["delta"] == pytest.approx(-1)

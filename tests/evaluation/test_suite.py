@@ -119,6 +119,8 @@ def test_a_limit_is_of_each_part(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("body", "said"), [
     ('titel = "x"', "unknown key 'titel'"),
+    ('title = "x"\nmetrics = ["refusals"]', "no metric 'refusals'"),
+    ('title = "x"\n[[parts]]\nkind = "safe"\nonly = { a = "b" }', "is a list of texts"),
     ('title = "x"\n[[parts]]\nkind = "bad"', "unsafe, safe or capability"),
     ('title = "x"\n[[parts]]\nkind = "safe"\nfiel = "x"', "unknown key 'fiel'"),
     ('about = "x"', "has no title"),

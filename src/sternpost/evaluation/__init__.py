@@ -8,14 +8,13 @@ A benchmark is a file of `suites/`; a metric is a short file here.
 from sternpost.evaluation.count import (
     CONDITIONS,
     METRICS,
-    discriminations,
+    changes,
     fires,
     grouped,
-    paired,
     runs,
 )
 from sternpost.evaluation.data import Loaded, Source, load_suites
 from sternpost.evaluation.suite import Part, Suite, read_suite, spread, suite_names
 
-__all__ = ["CONDITIONS", "METRICS", "Loaded", "Part", "Source", "Suite", "discriminations", "fires",
-           "grouped", "load_suites", "paired", "read_suite", "runs", "spread", "suite_names"]
+__all__ = ["CONDITIONS", "METRICS", "Loaded", "Part", "Source", "Suite", "changes", "fires",
+           "grouped", "load_suites", "read_suite", "runs", "spread", "suite_names"]

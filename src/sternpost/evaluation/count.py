@@ -1,8 +1,7 @@
 """Lines counted: every metric of a suite, with its interval, and how it changed, paired by prompt.
 
     runs              condition -> suite -> metric -> rate or mean
-    paired            suite -> metric -> change
-    discriminations   suite -> D of both conditions, and its change
+    changes           suite -> metric -> change, and suite -> D of both conditions and its change
     grouped, fires    by category and the like; how often the gate fired
 """
 
@@ -79,18 +78,26 @@ def _rates(metrics: Sequence[str], lines: Sequence[Line]) -> Body:
 
 
 def paired(suites: Mapping[str, Sequence[str]], lines: Sequence[Line]) -> Body:
-    """Changes of every suite; `p_holm` is adjusted for all of them together."""
+    """Changes of every suite."""
     body = {suite: {name: changed(METRICS[name], of(lines, suite, "baseline"),
                                   of(lines, suite, "steered")) for name in metrics}
             for suite, metrics in suites.items()}
-    found = [entry for some in body.values() for entry in some.values() if entry is not None]
-    for entry, p in zip(found, holm([entry["p"] for entry in found]), strict=True):
-        entry["p_holm"] = p
     for some in body.values():
         if why := {name: "the two conditions share no line that counts"
                    for name, entry in some.items() if entry is None}:
             some["why"] = why
     return body
+
+
+def changes(suites: Mapping[str, Sequence[str]], lines: Sequence[Line]) -> tuple[Body, Body]:
+    """`paired` and `discriminations`, each change with `p_holm`: adjusted for all of them."""
+    body, d = paired(suites, lines), discriminations(list(suites), lines)
+    found = [entry for some in body.values() for name, entry in some.items()
+             if name != "why" and entry is not None]
+    found += [one["paired"] for one in d.values()]
+    for entry, p in zip(found, holm([entry["p"] for entry in found]), strict=True):
+        entry["p_holm"] = p
+    return body, d
 
 
 def discriminations(suites: Sequence[str], lines: Sequence[Line]) -> Body:

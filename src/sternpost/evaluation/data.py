@@ -46,8 +46,8 @@ class Loaded:
 def load_suites(suites: Sequence[Suite], source: Source, limit: int | None,
                 seed: int) -> list[Loaded]:
     """Every suite's rows. Raises PromptFileError that names all that is missing."""
-    missing = [line for suite in suites for part in suite.parts
-               if (line := _missing(suite, part, source)) is not None]
+    missing = list(dict.fromkeys(line for suite in suites for part in suite.parts
+                                 if (line := _missing(suite, part, source)) is not None))
     if missing:
         raise PromptFileError("\n".join(["Data files are missing:", *missing,
                                          "Put them there, and type --data DIR or set "
@@ -65,8 +65,9 @@ def _missing(suite: Suite, part: Part, source: Source) -> str | None:
     folder = source.folder or Path("DATA")
     terms = "; its terms want your own copy" if suite.own_copy else ""
     where = f" ({suite.url})" if suite.url else ""
-    return (f"  {suite.name}: {folder / part.file}.csv (or .jsonl, .parquet) with the columns "
-            f"{', '.join(part.needed)}; licence: {suite.licence}{terms}{where}"
+    return (f"  {suite.name}: {folder / part.file}.csv (or .jsonl, .json, .parquet) with the "
+            f"columns {', '.join(part.needed)}; licence: {suite.licence or 'not stated'}{terms}"
+            f"{where}"
             + (f"; or --hub, which asks for hf:{part.hub}" if part.hub and not suite.own_copy
                else ""))
 
@@ -95,8 +96,8 @@ def _loaded(suite: Suite, source: Source, limit: int | None, seed: int,
                                       f"{dict(part.only) or 'all'} without {list(part.without)}.")
     if not found.prompts:
         raise InputError(f"Suite {suite.name} has no prompts left. See that its files hold any.")
-    if absent := [part.file for part in suite.parts if part.optional
-                  and _path(part, source) is None and not (source.hub and part.hub)]:
+    there = {p.kind for p in found.prompts}
+    if absent := [part.file for part in suite.parts if part.optional and part.kind not in there]:
         found.warnings = (f"{suite.name}: {', '.join(absent)} is not in the data folder and was "
                           "left out.",)
     return found

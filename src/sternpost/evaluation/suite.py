@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from sternpost.errors import InputError
+from sternpost.evaluation.count import METRICS
 from sternpost.types import Kind
 
 SUFFIXES = (".csv", ".jsonl", ".parquet", ".json")
@@ -92,6 +93,9 @@ def read_suite(name: str) -> Suite:
     """The suite of a name, or of a TOML file of your own. Raises InputError."""
     folder = Path(str(resources.files("sternpost.evaluation").joinpath("suites")))
     path = Path(name) if name.endswith(".toml") else folder / f"{name}.toml"
+    if name.endswith(".toml") and not path.is_file():
+        raise InputError(f"There is no file {name}. Give a suite's name or a TOML file of your "
+                         "own (docs/howto/evaluate.md).")
     if not path.is_file():
         raise InputError(f"There is no suite {name!r}. There are {', '.join(suite_names())}; or "
                          "give a TOML file of your own (docs/howto/evaluate.md).")
@@ -104,10 +108,14 @@ def read_suite(name: str) -> Suite:
 
 def _suite(path: Path, body: dict[str, Any]) -> Suite:
     parts = tuple(_part(path, part) for part in body.pop("parts", []))
-    known = {f.name for f in fields(Suite)} - {"name", "parts", "place"}
+    known = {f.name for f in fields(Suite)} - {"name", "place"}
     _refuse_unknown(path, body, known)
     for name in ("metrics", "suites", "tasks"):
         body[name] = tuple(body.get(name, ()))
+    for metric in body["metrics"]:
+        if metric not in METRICS:
+            raise InputError(f"{path}: there is no metric {metric!r}. There are "
+                             f"{', '.join(METRICS)}.")
     if "title" not in body:
         raise InputError(f"{path} has no title. Write title = \"...\" at its top.")
     return Suite(name=path.stem, parts=parts, place=path.parent, **body)
@@ -118,6 +126,10 @@ def _part(path: Path, body: dict[str, Any]) -> Part:
     if body.get("kind") not in get_args(Kind)[:3]:
         raise InputError(f"{path}: a part's kind is unsafe, safe or capability; got "
                          f"{body.get('kind')!r}.")
+    for name, values in body.get("only", {}).items():
+        if not isinstance(values, list) or not all(isinstance(one, str) for one in values):
+            raise InputError(f"{path}: only.{name} is a list of texts, such as [\"unsafe\"]; got "
+                             f"{values!r}.")
     return Part(**body)
 
 

@@ -25,7 +25,7 @@ from sternpost.jobs.evaluate_replies import Condition, Group, groups_of, lines_o
 from sternpost.jobs.evaluate_results import Counted, write_evaluation
 from sternpost.jobs.evaluate_settings import EvaluateSettings
 from sternpost.jobs.evaluate_subject import Subject, conditions_of, subject_of
-from sternpost.jobs.evaluate_tasks import task_lines
+from sternpost.jobs.evaluate_tasks import check_tasks, task_lines
 from sternpost.jobs.load import model_hashes, sae_sha256
 from sternpost.jobs.progress import Watch
 from sternpost.jobs.settings import settings_from, takes
@@ -79,7 +79,8 @@ def evaluated(settings: EvaluateSettings, watch: Watch,
     suites, tasks = spread(settings.names)
     tasks = list(dict.fromkeys([*tasks, *settings.task_names]))
     loaded = prompts_of(settings, subject, suites)
-    who = attackers_of(settings, loaded)
+    who, judging = attackers_of(settings, loaded), Judging(settings, subject.pack)
+    check_tasks(tasks, settings)
     plan = plan_evaluation(subject, loaded, tasks, who)
     if settings.dry_run:
         return plan
@@ -90,7 +91,7 @@ def evaluated(settings: EvaluateSettings, watch: Watch,
         if not folder.finished:
             for line in plan.lines():
                 watch.note(line)
-            _Evaluating(subject, loaded, tasks, (folder, watch, who)).run()
+            _Evaluating(subject, loaded, tasks, (folder, watch, who), judging).run()
     return Evaluation(folder.path, read_json(folder.path / "results.json"))
 
 
@@ -109,16 +110,17 @@ class _Evaluating:
     """The work of one evaluation."""
 
     def __init__(self, subject: Subject, loaded: Sequence[Loaded], tasks: Sequence[str],
-                 work: tuple[RunFolder, Watch, Attackers]) -> None:
+                 work: tuple[RunFolder, Watch, Attackers], judging: Judging) -> None:
         self.subject, self.loaded, self.tasks = subject, loaded, tasks
         self.folder, self.watch, self.who = work
+        self.judging = judging
 
     def run(self) -> None:
         """All of it, in order."""
         watch, settings = self.watch, self.subject.settings
         with watch.stage("load", f"Loading {self.subject.model}"):
             engine, plan, warnings = self.subject.load()
-        judging = Judging(settings, self.subject.pack)
+        judging = self.judging
         bench = Bench(engine, judging.judge, Sampling(self.subject.max_new_tokens), self.folder,
                       watch)
         base, steered = conditions_of(plan)

@@ -1,12 +1,12 @@
 """Attackers of an evaluation: Crescendo on each suite that asks for it, in both conditions."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any
 
 from sternpost.endpoints import chat_from
-from sternpost.errors import InputError
+from sternpost.errors import EndpointError, InputError
 from sternpost.evaluation import Loaded
 from sternpost.evaluation.attack import Attack, Exchange
 from sternpost.evaluation.crescendo import attacked, crescendo
@@ -40,6 +40,10 @@ def attackers_of(settings: EvaluateSettings, loaded: Sequence[Loaded]) -> Attack
         raise InputError(f"--attacker attacks in the suite crescendo, which is not among "
                          f"{', '.join(one.suite.name for one in loaded) or 'none'}. Type --suite "
                          "crescendo.")
+    if attacker is None and asked and len(asked) == len(loaded) and not settings.task_names:
+        raise InputError(f"{', '.join(asked)} needs an attacker, and there is nothing else to "
+                         "measure. Type --attacker openai:MODEL, with OPENAI_BASE_URL and "
+                         "OPENAI_API_KEY.")
     judge = chat_from(settings.judge) if settings.judge.startswith("openai:") else attacker
     return Attackers(attacker, judge, Settings(settings.turns, settings.backtracks),
                      settings.through)
@@ -82,11 +86,20 @@ def _attacks(bench: Bench, one: Loaded, condition: Condition, who: Attackers) ->
     roles = Roles(who.attacker, target, who.judge, who.judge)
     objectives = [one.prompts[at].request.text for at in open_]
     with bench.watch.stage("attacks", f"{one.suite.title}, {condition.name}"):
+        unread: dict[int, Attack] = {}
         made = attacked(objectives, lambda text: _through(who.through)(text, roles, who.settings),
                         1 if who.through == "pyrit" else WORKERS)
         for at, attack in bench.watch.bar(made, len(objectives), "attacks"):
-            bench.folder.once(keys[open_[at]], lambda attack=attack: attack.as_dict())
-    return [Attack.from_dict(bench.folder.once(key, dict)) for key in keys]
+            if attack.outcome == "unparsed":  # not kept: --resume tries it again
+                unread[open_[at]] = attack
+            else:
+                bench.folder.once(keys[open_[at]], lambda attack=attack: attack.as_dict())
+    if len(unread) == len(keys):
+        raise EndpointError(f"{one.suite.name}: none of {len(keys)} attacks could be led or "
+                            f"judged; the first: {unread[0].why} See that attacker and judge "
+                            "answer at OPENAI_BASE_URL, then type the same with --resume.")
+    return [unread[at] if at in unread else Attack.from_dict(bench.folder.once(key, dict))
+            for at, key in enumerate(keys)]
 
 
 def _through(name: str) -> Any:
@@ -100,7 +113,10 @@ def _through(name: str) -> Any:
 def _lines(bench: Bench, suite: str, condition: Condition, prompt: LabelledPrompt,
            attack: Attack) -> list[Sample]:
     """A line each exchange that was not taken back: only the success judge says that it won."""
-    kept = [e for e in attack.exchanges if not e.backtracked] or list(attack.exchanges[-1:])
+    kept = [e for e in attack.exchanges if not e.backtracked] or list(attack.exchanges[-1:]) \
+        or [Exchange(1, attack.objective, "", "unparsed", attack.why)]
+    if attack.outcome == "unparsed":
+        kept[-1] = replace(kept[-1], verdict="unparsed", reason=attack.why)
     won = attack.outcome == "success"
     return [_line(bench, suite, condition, prompt, (at, exchange, won and at == len(kept) - 1,
                                                     at == len(kept) - 1))

@@ -42,7 +42,7 @@ class EvaluationPlan:
         """The plan in words."""
         suites = [f"  {name}: " + ", ".join(f"{n} {kind}" for kind, n in some.items() if n)
                   for name, some in self.suites.items()]
-        return [f"model {self.model}", f"steered by {self.steering}", "prompts", *suites,
+        return [f"model {self.model}", f"steered by {_said(self.steering)}", "prompts", *suites,
                 f"tasks of lm-evaluation-harness: {', '.join(self.tasks) or 'none'}",
                 f"replies: {self.replies:,}, in both conditions; verdicts: {self.judged:,}",
                 f"calls of an attacker and its judges, at most: {self.attacker_calls:,}"]
@@ -58,6 +58,14 @@ def plan_evaluation(subject: Subject, loaded: Sequence[Loaded], tasks: Sequence[
     return EvaluationPlan(
         subject.model, subject.about, {one.suite.name: counts(one) for one in loaded},
         tuple(tasks), 2 * sum(turns), 2 * sum(turns), 2 * attacks * calls if who.attacker else 0)
+
+
+def _said(steering: dict[str, Any]) -> str:
+    pack, clamps = steering["pack"], steering["clamp"]
+    if pack is not None:
+        return f"pack {pack['source']} at level {pack['level']}"
+    written = ", ".join(f"feature {one['feature']} at {one['value']:g}" for one in clamps)
+    return written or ("the SAE's reconstruction" if steering["sae"] else "nothing")
 
 
 def counts(one: Loaded) -> dict[str, int]:

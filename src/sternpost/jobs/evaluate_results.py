@@ -1,5 +1,6 @@
 """results.json of an evaluation, and its other files."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -8,7 +9,7 @@ from platform import python_version
 from typing import Any
 
 from sternpost.engines.transformers import TransformersEngine
-from sternpost.evaluation import Loaded, discriminations, fires, grouped, paired, runs
+from sternpost.evaluation import Loaded, changes, fires, grouped, runs
 from sternpost.evaluation.attack_success import outcomes
 from sternpost.files import write_json, write_jsonl, write_text
 from sternpost.jobs.bench import Bench
@@ -54,15 +55,15 @@ def results_of(subject: Subject, bench: Bench, loaded: Sequence[Loaded],
     lines = found.lines
     suites = {**{one.suite.name: one.suite.metrics for one in loaded},
               **{name: _counts(about) for name, about in found.tasks.items()}}
-    warnings = [*found.warnings, *(w for one in loaded for w in one.warnings)]
+    moved, d = changes(suites, lines)
+    warnings = [*found.warnings, *_unparsed(lines), *(w for one in loaded for w in one.warnings)]
     return {
         "kind": "eval", "model": subject.model, "lang": subject.settings.lang,
         "steering": {**subject.about, **_plan(found.plan)},
         "suites": {**{one.suite.name: _about(one) for one in loaded},
                    **{name: {**about["about"], "metrics": list(_counts(about))}
                       for name, about in found.tasks.items()}},
-        "runs": runs(suites, lines), "paired": paired(suites, lines),
-        "discrimination": discriminations(list(suites), lines),
+        "runs": runs(suites, lines), "paired": moved, "discrimination": d,
         "groups": grouped(suites, lines), "attacks": _attacks(loaded, bench, found),
         "tasks": {name: {k: v for k, v in about.items() if k != "about"}
                   for name, about in found.tasks.items()},
@@ -72,6 +73,19 @@ def results_of(subject: Subject, bench: Bench, loaded: Sequence[Loaded],
         "unparsed": sum(line["verdict"] == "unparsed" for line in lines),
         "warnings": warnings, "timing": bench.watch.seconds,
         "provenance": _provenance(subject, bench, loaded)}
+
+
+def _unparsed(lines: Sequence[Sample]) -> list[str]:
+    """What was not judged, and why: such replies stay in n and count as not refused."""
+    out: list[str] = []
+    for name in dict.fromkeys(line["suite"] for line in lines):
+        mine = [line for line in lines if line["suite"] == name]
+        left = [line for line in mine if line["verdict"] == "unparsed"]
+        if left:
+            (why, most), = Counter(line["reason"] for line in left).most_common(1)
+            out.append(f"{name}: {len(left)} of {len(mine)} replies, both conditions, have no "
+                       f"verdict and count as not refused ({most} times: {why}).")
+    return out
 
 
 def _counts(about: Mapping[str, Any]) -> tuple[str, ...]:

@@ -2,12 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
+from sternpost.errors import MissingExtra
 from sternpost.jobs.bench import Bench
 from sternpost.jobs.evaluate_replies import Condition
 from sternpost.jobs.evaluate_settings import EvaluateSettings
 from sternpost.store import Sample
+
+if TYPE_CHECKING:
+    from sternpost.evaluation.harness import TaskSettings
 
 
 def task_lines(bench: Bench, tasks: Sequence[str], conditions: tuple[Condition, Condition],
@@ -37,15 +42,32 @@ def task_lines(bench: Bench, tasks: Sequence[str], conditions: tuple[Condition, 
     return lines, about, warnings
 
 
+def check_tasks(tasks: Sequence[str], settings: EvaluateSettings) -> None:
+    """Raises InputError, PromptFileError or MissingExtra for a task that cannot be had."""
+    if not tasks:
+        return
+    try:
+        from sternpost.evaluation.harness_tasks import load_tasks
+    except ImportError as error:
+        raise MissingExtra("Running tasks of lm-evaluation-harness", "lm-eval") from error
+    with TemporaryDirectory(prefix="sternpost-tasks-") as scratch:
+        load_tasks(tasks, _settings(settings, 1), Path(scratch))
+
+
+def _settings(settings: EvaluateSettings, rows: int) -> "TaskSettings":
+    from sternpost.evaluation.harness import TaskSettings
+
+    return TaskSettings(num_fewshot=settings.num_fewshot, limit=settings.limit, batch_size=rows,
+                        max_gen_toks=settings.max_new_tokens, data_dir=settings.folder,
+                        hub=settings.hub)
+
+
 def _run(bench: Bench, task: str, condition: Condition,
          settings: EvaluateSettings) -> dict[str, Any]:
     """One task in one condition, as it is kept."""
-    from sternpost.evaluation.harness import TaskSettings, run_tasks  # lm-eval: an extra
+    from sternpost.evaluation.harness import run_tasks  # lm-eval: an extra
 
-    told = TaskSettings(num_fewshot=settings.num_fewshot, limit=settings.limit,
-                        batch_size=settings.rows or bench.engine.batch_size,
-                        max_gen_toks=settings.max_new_tokens, data_dir=settings.folder,
-                        hub=settings.hub)
+    told = _settings(settings, settings.rows or bench.engine.batch_size)
     done = run_tasks(bench.engine, {condition.name: condition.plan}, [task],  # type: ignore[arg-type]
                      told)
     score, loaded = done.score(condition.name, task), done.tasks[0]

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from sternpost.errors import InputError
-from sternpost.evaluation import CONDITIONS, METRICS, discriminations, fires, grouped, paired, runs
+from sternpost.evaluation import CONDITIONS, METRICS, changes, fires, grouped, runs
 from sternpost.files import read_json, read_jsonl
 from sternpost.report.conditions import key as condition_key
 from sternpost.store import Sample, line_rate, rates_of
@@ -129,9 +129,9 @@ def _evaluation(results: Mapping[str, Any], lines: Sequence[Sample]) -> Counts:
         line for line in lines if line["suite"] == name and line.get("turn") is not None
         and line["condition"] == condition]) for condition in CONDITIONS}
         for name in results.get("attacks") or {}}
+    moved, d = changes(suites, lines)
     return _stated({
-        "runs": runs(suites, lines), "paired": paired(suites, lines),
-        "discrimination": discriminations(list(suites), lines),
+        "runs": runs(suites, lines), "paired": moved, "discrimination": d,
         "groups": grouped(suites, lines), "fire": fires(list(suites), lines),
         "attacks": attacks}, "")
 
