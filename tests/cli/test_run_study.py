@@ -38,6 +38,7 @@ def test_a_dry_run_of_the_paper_names_hours_memory_and_what_is_missing(cli: Cli,
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_what_is_there_is_not_missing(cli: Cli, tmp_path: Path) -> None:
     said = cli(*words(tmp_path / "out", *whole_study(tmp_path), more=["--dry-run", "--json"]))
     assert said.code == 0, said.err
@@ -54,6 +55,7 @@ def test_what_is_there_is_not_missing(cli: Cli, tmp_path: Path) -> None:
     assert "the attacker openai:script: neither OPENAI_API_KEY nor OPENAI_BASE_URL" in asked.out
 
 
+@pytest.mark.slow
 def test_columns_and_rows_move_the_estimate(cli: Cli, tmp_path: Path) -> None:
     def work(*changes: str) -> dict[str, Any]:
         told = [*whole_study(tmp_path), "evaluate.suite=wildguard,xstest", *changes]
@@ -110,6 +112,7 @@ def test_a_study_that_lacks_anything_does_not_start(cli: Cli, tmp_path: Path) ->
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_plain_recipe_stays_one(cli: Cli, tmp_path: Path) -> None:
     plain = tmp_path / "plain.toml"
     unsafe, safe, _ = prompt_files(tmp_path / "prompts")

@@ -76,6 +76,7 @@ def sae() -> SAE:
     return SAE(W, W.clone(), torch.zeros(24), torch.zeros(D), Hookpoint(3), k=4)
 
 
+@pytest.mark.slow
 def test_the_layer_where_harm_shows_is_kept_and_the_gate_reads_there(bench: Bench,
                                                                      sae: SAE) -> None:
     reads = reads_of({1: 1.0, 2: 5.0, 3: 1.0})
@@ -153,6 +154,7 @@ def test_a_tie_goes_to_fewer_features_then_to_the_layer_named_first() -> None:
     assert kept(rows[:2])["kind"] == "residual at 1"
 
 
+@pytest.mark.slow
 # ---- categories ----------------------------------------------------------------------------------
 
 def test_each_category_has_a_risk_a_threshold_and_figures(bench: Bench, sae: SAE) -> None:

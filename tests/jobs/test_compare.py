@@ -84,6 +84,7 @@ def test_p_is_adjusted_over_all_rows(found: Comparison) -> None:
     assert found.warnings == []
 
 
+@pytest.mark.slow
 def test_only_shared_prompts_count_and_the_others_are_counted(two: Any, tmp_path: Path) -> None:
     less = [one for one in two[1] if one["suite"] != "mmlu"]
     cut = {one["prompt_sha256"] for one in less if one["suite"] == "xstest"

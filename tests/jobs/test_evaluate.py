@@ -236,6 +236,7 @@ def test_twenty_kills_lose_and_double_nothing(tmp_path: Path) -> None:
     assert kills > 3
 
 
+@pytest.mark.slow
 def test_a_dead_attacker_ends_the_run_and_an_absent_one_says_what_to_type(
         monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(evaluate_subject, "trained_on", lambda name: [])

@@ -166,7 +166,8 @@ def test_without_two_sides_there_is_no_contrast(engine: TransformersEngine, sae:
 
 
 def test_two_values_of_a_feature_are_two_trials(sae: SAE) -> None:
-    settings: Any = SimpleNamespace(mode="exact", positions="all", error="keep")
+    settings: Any = SimpleNamespace(mode="exact", positions="all", error="keep",
+                                   search_value=None)
     keys = {trial(sae, edits, settings, "test").key for edits in (
         [Clamp(3, 1.0)], [Clamp(3, 2.0)], [Ablate(3)], [Ablate(3), Clamp(5, 1.0)],
         [Clamp(5, 1.0), Ablate(3)])}
@@ -182,7 +183,8 @@ def test_the_grid_ranks_the_writer_first(engine: TransformersEngine, sae: SAE, p
     own = engine.generate([p.request for p in prompts], None, Sampling(4))
     bench = Bench(engine, judge, Sampling(4), RunFolder(tmp_path), Watch(), sought)
     search = Search(prompts, own, bench.lines(Trial("base", "baseline"), prompts))
-    settings: Any = SimpleNamespace(mode="exact", positions="all", error="keep")
+    settings: Any = SimpleNamespace(mode="exact", positions="all", error="keep",
+                                   search_value=None)
     some = [Candidate(f, "x") for f in (READS, 0, 1, WRITES, 2, 3)]
     found = _ranked(grid(bench, sae, some, search, settings), search)
     assert found[0]["feature"] == WRITES

@@ -26,6 +26,7 @@ def test_the_lists_are_those_that_were_measured() -> None:
     assert xstest.lists_sha256() == RECORD["lists_sha256"]
 
 
+@pytest.mark.slow
 def test_the_recount_gives_the_record(data: Path) -> None:
     recount = xstest.record(WordListJudge(), data)
     assert {"schema_version": 1, **json.loads(json.dumps(recount))} == RECORD

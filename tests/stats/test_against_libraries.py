@@ -95,7 +95,7 @@ def test_mcnemar(rows: list[tuple[bool, bool]]) -> None:
     assert change_of_hits(a, b, names(np.arange(len(a)))).p == mcnemar(a, b)
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(P_VALUES)
 def test_holm_and_benjamini_hochberg(p: list[float]) -> None:
     assert holm(p) == pytest.approx(multipletests(p, method="holm")[1], **EXACT)

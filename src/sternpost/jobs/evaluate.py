@@ -75,11 +75,13 @@ def evaluated(settings: EvaluateSettings, watch: Watch,
               baseline: Path | None = None) -> "Evaluation | EvaluationPlan":
     """The evaluation, with somebody watching. `baseline`: where what the unsteered model did is
     kept and looked for, by evaluations that differ in nothing but what is steered."""
+    settings.check_services()
     subject = subject_of(settings)
+    judging = Judging(settings, subject.pack)
     suites, tasks = spread(settings.names)
     tasks = list(dict.fromkeys([*tasks, *settings.task_names]))
     loaded = prompts_of(settings, subject, suites)
-    who, judging = attackers_of(settings, loaded), Judging(settings, subject.pack)
+    who = attackers_of(settings, loaded)
     check_tasks(tasks, settings)
     plan = plan_evaluation(subject, loaded, tasks, who)
     if settings.dry_run:

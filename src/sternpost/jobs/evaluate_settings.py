@@ -85,10 +85,6 @@ class EvaluateSettings(Settings):
         if self.backtracks < 0 or (self.num_fewshot or 0) < 0:
             raise InputError(f"backtracks and num_fewshot are numbers from 0 up; got "
                              f"{self.backtracks!r} and {self.num_fewshot!r}.")
-        asked = [name for name in (self.judge, self.attacker or "") if "openai:" in name]
-        if asked and not any(os.environ.get(f"OPENAI_{name}") for name in ("BASE_URL", "API_KEY")):
-            raise InputError(f"{asked[0]} needs a service. Set OPENAI_API_KEY, or OPENAI_BASE_URL "
-                             "to a service of yours.")
         assert self.clamps is not None
 
     @property
@@ -104,6 +100,13 @@ class EvaluateSettings(Settings):
                     from error
             assert equals
         return tuple(out)
+
+    def check_services(self) -> None:
+        """Raises InputError where a service is asked for and nothing says where one is."""
+        asked = [name for name in (self.judge, self.attacker or "") if "openai:" in name]
+        if asked and not any(os.environ.get(f"OPENAI_{name}") for name in ("BASE_URL", "API_KEY")):
+            raise InputError(f"{asked[0]} needs a service. Set OPENAI_API_KEY, or OPENAI_BASE_URL "
+                             "to a service of yours.")
 
     @property
     def names(self) -> tuple[str, ...]:
