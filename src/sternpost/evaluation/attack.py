@@ -9,7 +9,6 @@ replies were (a tie counts as incoherent before refusal, as refusal before the r
 is not a safe one. A success whose last reply is broken is the success judge's word alone: counted.
 """
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -17,7 +16,7 @@ from typing import Any, Literal
 
 from sternpost.errors import InputError
 from sternpost.stats import rate
-from sternpost.types import Message, Proof, Rate, Verdict
+from sternpost.types import Message, Rate, Verdict
 
 Outcome = Literal["success", "held", "unparsed"]
 SCRIPTED = "scripted multi-turn"
@@ -140,20 +139,6 @@ def summary(attacks: Sequence[Attack], clusters: Sequence[str] | None = None) ->
         _mean([getattr(a, name) for a in attacks]) for name in ("turns", "backtracks", "calls"))
     body["reasons"] = dict(Counter(a.why for a in attacks if a.outcome == "unparsed"))
     return body | ({"why": why} if why else {})
-
-
-def proof_dict(proof: Proof | None) -> dict[str, Any] | None:
-    """A proof as JSON takes it: no NaN, which stands where nothing was edited."""
-    if proof is None:
-        return None
-    return {"hookpoint": str(proof.hookpoint), "positions": list(proof.positions),
-            "features": list(proof.features), "before": _finite(proof.before),
-            "after": _finite(proof.after), "risk": proof.risk, "fired": proof.fired,
-            "pack": proof.pack}
-
-
-def _finite(values: Sequence[float]) -> list[float | None]:
-    return [value if math.isfinite(value) else None for value in values]
 
 
 def _mean(values: Sequence[int]) -> dict[str, float]:

@@ -5,6 +5,7 @@
     grouped, fires    by category and the like; how often the gate fired
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -38,11 +39,17 @@ GROUPS = ("category", "harm_kind", "language", "family")
 """Columns by whose values refusal and the like are shown apart."""
 
 Body = dict[str, Any]
+Pairs = list[tuple[Value, Value]]
+"""Values of the same prompts in two conditions."""
 
 
 def counted(metric: Metric, lines: Sequence[Line]) -> Body | None:
     """A metric over the lines of one condition; None where it counts none of them."""
-    values = metric.values(lines)
+    return figure(metric, metric.values(lines))
+
+
+def figure(metric: Metric, values: Sequence[Value]) -> Body | None:
+    """A rate or mean over values; None for none."""
     clusters = [value.cluster for value in values]
     if metric.rate:
         found = rate([bool(value.value) for value in values], clusters)
@@ -53,15 +60,51 @@ def counted(metric: Metric, lines: Sequence[Line]) -> Body | None:
 
 def changed(metric: Metric, before: Sequence[Line], after: Sequence[Line]) -> Body | None:
     """How a metric moved, over what both conditions have; None where they share nothing."""
-    was = {value.key: value for value in metric.values(before)}
-    pairs = [(was[value.key], value) for value in metric.values(after) if value.key in was]
-    if not pairs:
-        return None
+    pairs = paired_values(metric, before, after)
+    return change_of(metric, pairs) if pairs else None
+
+
+def paired_values(metric: Metric, before: Sequence[Line], after: Sequence[Line]) -> Pairs:
+    """A metric's values of what both conditions have; what is asked twice (a task may hold one
+    question twice) is paired in order, and random features each with itself."""
+    was = _keyed(metric, before)
+    return [(was[key], value) for key, value in _keyed(metric, after).items() if key in was]
+
+
+def _keyed(metric: Metric, lines: Sequence[Line]) -> dict[tuple[Any, str, int], Value]:
+    groups: dict[Any, list[Line]] = {}
+    for line in lines:
+        own = line.get("feature") if line["condition"] == "random_feature" else None
+        groups.setdefault(own, []).append(line)
+    out: dict[tuple[Any, str, int], Value] = {}
+    times: Counter[tuple[Any, str]] = Counter()
+    for own, some in groups.items():
+        for value in metric.values(some):
+            out[own, value.key, times[own, value.key]] = value
+            times[own, value.key] += 1
+    return out
+
+
+def change_of(metric: Metric, pairs: Pairs) -> Body:
+    """How a metric moved over pairs of values."""
     a, b = ([pair[side].value for pair in pairs] for side in (0, 1))
-    clusters = [value.cluster for value, _ in pairs]
+    clusters = [value.cluster for _, value in pairs]
     if metric.rate:
         return change_of_hits([x > 0 for x in a], [x > 0 for x in b], clusters).as_dict()
     return change_of_means(a, b, clusters).as_dict()
+
+
+def change_of_d(refusal: Pairs, over_refusal: Pairs) -> Body:
+    """How D moved over pairs of values, in points."""
+    moved = paired_discrimination(rows_of(refusal), rows_of(over_refusal))
+    return {"delta": moved.points.points, "low": moved.points.low, "high": moved.points.high,
+            "p": moved.p, "n": len(refusal) + len(over_refusal)}
+
+
+def rows_of(pairs: Pairs) -> PairedRows:
+    """Pairs of hits, as statistics take them."""
+    return PairedRows([a.value > 0 for a, _ in pairs], [b.value > 0 for _, b in pairs],
+                      [b.cluster for _, b in pairs])
 
 
 def runs(suites: Mapping[str, Sequence[str]], lines: Sequence[Line]) -> Body:
@@ -109,26 +152,15 @@ def discriminations(suites: Sequence[str], lines: Sequence[Line]) -> Body:
             "refusal", "over_refusal")] for condition, mine in some.items()}
         if any(one is None for pair in rates.values() for one in pair):
             continue
-        moved = paired_discrimination(_sides(METRICS["refusal"], some),
-                                      _sides(METRICS["over_refusal"], some))
         out[suite] = {**{c: discrimination(*pair).as_dict() for c, pair in rates.items()},
-                      "paired": {"delta": moved.points.points, "low": moved.points.low,
-                                 "high": moved.points.high, "p": moved.p,
-                                 "n": sum(len(METRICS[name].values(some["steered"]))
-                                          for name in ("refusal", "over_refusal"))}}
+                      "paired": change_of_d(*(
+                          paired_values(METRICS[name], some["baseline"], some["steered"])
+                          for name in ("refusal", "over_refusal")))}
     return out
 
 
 def _rate(values: Sequence[Value]) -> Any:
     return rate([value.value > 0 for value in values], [value.cluster for value in values])
-
-
-def _sides(metric: Metric, lines: Mapping[str, Sequence[Line]]) -> PairedRows:
-    was = {value.key: value for value in metric.values(lines["baseline"])}
-    pairs = [(was[value.key], value) for value in metric.values(lines["steered"])
-             if value.key in was]
-    return PairedRows([a.value > 0 for a, _ in pairs], [b.value > 0 for _, b in pairs],
-                      [b.cluster for _, b in pairs])
 
 
 def grouped(suites: Mapping[str, Sequence[str]], lines: Sequence[Line]) -> Body:

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field, replace
 
 from sternpost.endpoints import each
 from sternpost.errors import EndpointError
-from sternpost.evaluation.attack import SCRIPTED, Attack, Conditions, Exchange, Outcome, proof_dict
+from sternpost.evaluation.attack import SCRIPTED, Attack, Conditions, Exchange, Outcome
 from sternpost.evaluation.roles import (
     EngineTarget,
     NoMoreTurns,
@@ -148,7 +148,7 @@ class _Run:
         reply = completion.answer or ""
         self.talk = [*asked, Message("assistant", reply)]
         self.exchanges.append(Exchange(self.turns + 1, prompt, reply,
-                                       proof=proof_dict(completion.proof)))
+                                       proof=completion.proof and completion.proof.as_dict()))
         return completion
 
     def _judge_refusal(self, prompt: str, completion: Completion) -> None:

@@ -34,7 +34,7 @@ import httpx
 
 from sternpost.endpoints import Endpoint
 from sternpost.errors import EndpointError, InputError, MissingExtra, SternpostError
-from sternpost.evaluation.attack import Attack, Exchange, Outcome, proof_dict
+from sternpost.evaluation.attack import Attack, Exchange, Outcome
 from sternpost.evaluation.crescendo import conditions, verdict_of
 from sternpost.evaluation.roles import Roles, ScriptedAttacker, Settings, is_judge, replied
 from sternpost.types import Completion, Message
@@ -209,7 +209,7 @@ def _record(objective: str, came: tuple[str, str, int | None], roles: Roles, set
         exchanges.append(Exchange(
             turn + 1, heard.asked[at][-1].content, completion.answer or "",
             verdict_of(completion, refused, broken), broken or reason, refused, found, rationale,
-            back, proof_dict(completion.proof)))
+            back, completion.proof and completion.proof.as_dict()))
         backtracks += back
         turn += found is not None
     assert counted in (None, backtracks), (counted, backtracks)

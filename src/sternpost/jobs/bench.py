@@ -20,6 +20,7 @@ from sternpost.types import (
     LabelledPrompt,
     Message,
     Plan,
+    Proof,
     Request,
     Sampling,
 )
@@ -60,7 +61,7 @@ class Bench:
         """A judged line for each prompt, grouped by kind and sorted by length, so that batches of
         neighbouring lines of one kind can be replayed."""
         def make() -> list[Sample]:
-            return [line for kind in _KINDS for line in self._asked(
+            return [line for kind in KINDS for line in self._asked(
                 trial, [p for p in self._ordered(prompts) if p.kind == kind])]
 
         return self.folder.once(trial.key, make)
@@ -87,7 +88,7 @@ class Bench:
 
     def _ordered(self, prompts: Sequence[LabelledPrompt]) -> list[LabelledPrompt]:
         return sorted(prompts, key=lambda p: (
-            _KINDS.index(p.kind), len(self.engine.render(p.request)), p.request.sha256))
+            KINDS.index(p.kind), len(self.engine.render(p.request)), p.request.sha256))
 
     def _asked(self, trial: Trial, prompts: Sequence[LabelledPrompt]) -> list[Sample]:
         if not prompts:
@@ -110,7 +111,7 @@ class Bench:
         return self.sought.goal.shown(verdict)
 
 
-_KINDS = ("unsafe", "safe", "capability")
+KINDS = ("unsafe", "safe", "capability")
 
 
 def own_replies(engine: Engine, prompts: Sequence[LabelledPrompt], sampling: Sampling,
@@ -121,19 +122,22 @@ def own_replies(engine: Engine, prompts: Sequence[LabelledPrompt], sampling: Sam
             prompts[at].request)))
         done = engine.generate([prompts[at].request for at in ordered], None, sampling)
         back = sorted(zip(ordered, done, strict=True), key=lambda pair: pair[0])
-        return [_packed(completion) for _, completion in back]
+        return [packed(completion) for _, completion in back]
 
-    return [_unpacked(body, prompt.request)
+    return [unpacked(body, prompt.request)
             for body, prompt in zip(folder.once(key, make), prompts, strict=True)]
 
 
-def _packed(c: Completion) -> dict[str, Any]:
+def packed(c: Completion) -> dict[str, Any]:
+    """A completion as JSON has it, without its request."""
     return {"reply": c.reply, "answer": c.answer, "prompt_ids": list(c.prompt_ids),
-            "reply_ids": list(c.reply_ids),
+            "reply_ids": list(c.reply_ids), "proof": c.proof and c.proof.as_dict(),
             "messages": [[m.role, m.content] for m in c.messages]}
 
 
-def _unpacked(body: dict[str, Any], request: Request) -> Completion:
+def unpacked(body: dict[str, Any], request: Request) -> Completion:
+    """A completion that was kept, of `request`."""
+    proof = body.get("proof")
     return Completion(request, body["reply"], body["answer"], tuple(body["prompt_ids"]),
-                      tuple(body["reply_ids"]), None,
+                      tuple(body["reply_ids"]), proof and Proof.from_dict(proof),
                       tuple(Message(*pair) for pair in body["messages"]))

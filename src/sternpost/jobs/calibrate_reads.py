@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sternpost.gates.coverage import UNNAMED
 from sternpost.jobs.bench import Bench, own_replies
+from sternpost.jobs.multi_turn import is_script
 from sternpost.types import Completion, Hookpoint, LabelledPrompt, Transcript
 
 
@@ -58,7 +59,7 @@ def read_t_inst(bench: Bench, prompts: Sequence[LabelledPrompt], at: Hookpoint, 
     if own is not None:
         texts = [Transcript(ids=own[row].prompt_ids) for row in counted]
     else:
-        scripts = [p for p in mine if sum(m.role == "user" for m in p.request.messages) > 1]
+        scripts = [p for p in mine if is_script(p)]
         said = {p.request.sha256: Transcript(ids=c.prompt_ids) for p, c in zip(
             scripts, own_replies(bench.engine, scripts, bench.sampling, bench.folder, f"own-{key}"),
             strict=True)}

@@ -15,25 +15,16 @@ from typing import Any
 
 from sternpost.errors import InputError
 from sternpost.evaluation import METRICS
-from sternpost.evaluation.metrics import Metric, Value
+from sternpost.evaluation.count import Pairs, change_of, change_of_d, figure, paired_values
+from sternpost.evaluation.metrics import Metric
 from sternpost.files import read_json, read_jsonl
 from sternpost.report.conditions import key as condition_key
 from sternpost.report.evaluation_compare import comparison_html
-from sternpost.stats import (
-    PairedRows,
-    change_of_hits,
-    change_of_means,
-    discrimination,
-    holm,
-    mean,
-    paired_discrimination,
-    rate,
-)
+from sternpost.stats import discrimination, holm, rate
 from sternpost.store import Sample
 
 RUN = "test"
 """The benchmark of a run's lines: its own test split."""
-Pairs = list[tuple[Value, Value]]
 
 
 @dataclass(frozen=True)
@@ -120,7 +111,7 @@ def _read(folder: str | Path) -> _Side:
 def _rows(at: tuple[str, str], a: Sequence[Sample],
           b: Sequence[Sample]) -> Iterator[dict[str, Any]]:
     """Every metric that both count on some shared prompt, and D."""
-    pairs = {name: _pairs(metric, a, b) for name, metric in METRICS.items()}
+    pairs = {name: paired_values(metric, a, b) for name, metric in METRICS.items()}
     named = {"suite": at[0], "condition": at[1]}
     for name, some in pairs.items():
         if some:
@@ -129,55 +120,22 @@ def _rows(at: tuple[str, str], a: Sequence[Sample],
             yield {**named, "metric": "discrimination", **_d(pairs["refusal"], some)}
 
 
-def _pairs(metric: Metric, a: Sequence[Sample], b: Sequence[Sample]) -> Pairs:
-    was, now = _keyed(metric, a), _keyed(metric, b)
-    return [(was[key], value) for key, value in now.items() if key in was]
-
-
-def _keyed(metric: Metric, lines: Sequence[Sample]) -> dict[str, Value]:
-    """A metric's values by what they are paired by; of random features, each feature's own."""
-    groups: dict[Any, list[Sample]] = {}
-    for line in lines:
-        own = line.get("feature") if line["condition"] == "random_feature" else None
-        groups.setdefault(own, []).append(line)
-    out: dict[str, Value] = {}
-    for own, some in groups.items():
-        for value in metric.values(some):
-            key, times = f"{own} {value.key}", 1
-            while key in out:  # a task may ask the same question twice
-                times += 1
-                key = f"{own} {value.key} {times}"
-            out[key] = value
-    return out
-
-
 def _row(metric: Metric, pairs: Pairs) -> dict[str, Any]:
-    first, second = ([pair[side].value for pair in pairs] for side in (0, 1))
-    clusters = [value.cluster for _, value in pairs]
-    if metric.rate:
-        hits = [[value > 0 for value in some] for some in (first, second)]
-        figures: list[Any] = [rate(some, clusters) for some in hits]
-        change = change_of_hits(hits[0], hits[1], clusters)
-    else:
-        figures = [mean(some, clusters) for some in (first, second)]
-        change = change_of_means(first, second, clusters)
-    return {"a": figures[0].as_dict(), "b": figures[1].as_dict(), "paired": change.as_dict()}
+    figures = {name: figure(metric, [pair[side] for pair in pairs])
+               for side, name in enumerate(("a", "b"))}
+    return {**figures, "paired": change_of(metric, pairs)}
 
 
-def _d(unsafe: Pairs, safe: Pairs) -> dict[str, Any]:
+def _d(refusal: Pairs, over_refusal: Pairs) -> dict[str, Any]:
     """D of both, in points, and how it moved."""
-    sides = [PairedRows([x.value > 0 for x, _ in pairs], [y.value > 0 for _, y in pairs],
-                        [y.cluster for _, y in pairs]) for pairs in (unsafe, safe)]
     figures = {}
-    for name in ("a", "b"):
-        rates = [rate(getattr(side, name), side.clusters) for side in sides]
+    for side, name in enumerate(("a", "b")):
+        rates = [rate([pair[side].value > 0 for pair in pairs], [pair[1].cluster for pair in pairs])
+                 for pairs in (refusal, over_refusal)]
         assert rates[0] is not None
         assert rates[1] is not None
         figures[name] = discrimination(rates[0], rates[1]).as_dict()
-    moved = paired_discrimination(sides[0], sides[1])
-    return {**figures, "paired": {"delta": moved.points.points, "low": moved.points.low,
-                                  "high": moved.points.high, "p": moved.p,
-                                  "n": len(unsafe) + len(safe)}}
+    return {**figures, "paired": change_of_d(refusal, over_refusal)}
 
 
 def _prompts(first: _Side, second: _Side, shared: Sequence[Any]) -> dict[str, int]:

@@ -5,8 +5,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from sternpost.evaluation import Loaded
+from sternpost.jobs.bench import KINDS
 from sternpost.jobs.evaluate_attacks import Attackers
 from sternpost.jobs.evaluate_subject import Subject
+from sternpost.jobs.multi_turn import is_script
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,7 @@ def _said(steering: dict[str, Any]) -> str:
 
 def counts(one: Loaded) -> dict[str, int]:
     """Prompts of a suite by kind, build-ups, and rows that were left out."""
-    scripts = [p for p in one.prompts if sum(m.role == "user" for m in p.request.messages) > 1]
-    single = [p for p in one.prompts if p not in scripts]
-    return {**{kind: sum(p.kind == kind for p in single)
-               for kind in ("unsafe", "safe", "capability")},
-            "scripts": len(scripts), "duplicates": one.duplicates, "leaked": one.leaked}
+    single = [p for p in one.prompts if not is_script(p)]
+    return {**{kind: sum(p.kind == kind for p in single) for kind in KINDS},
+            "scripts": len(one.prompts) - len(single),
+            "duplicates": one.duplicates, "leaked": one.leaked}

@@ -10,6 +10,7 @@ from sternpost.evaluation import Loaded, Source, Suite, load_suites
 from sternpost.jobs.evaluate_settings import EvaluateSettings
 from sternpost.jobs.evaluate_subject import Subject
 from sternpost.jobs.load import SHIPPED
+from sternpost.jobs.multi_turn import is_script
 from sternpost.prompts import build_ups, wrapped
 from sternpost.prompts.leakage import FITTED_ON, fitted_on
 from sternpost.types import LabelledPrompt
@@ -35,8 +36,7 @@ def prompts_of(settings: EvaluateSettings, subject: Subject,
 
 def _attacked(settings: EvaluateSettings, one: Loaded) -> list[Loaded]:
     """The suite's prompts in wrappers and as scripts, each as a suite of its own."""
-    able = [p for p in one.prompts if p.kind != "capability"
-            and sum(m.role == "user" for m in p.request.messages) == 1]
+    able = [p for p in one.prompts if p.kind != "capability" and not is_script(p)]
     out: list[Loaded] = []
     if one.suite.attack or not able:
         return out

@@ -8,30 +8,20 @@ A few prompts always make the same batches, so a run that was killed goes on wit
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sternpost.engines.first import first_token_kl
 from sternpost.engines.transformers import TransformersEngine
-from sternpost.jobs.bench import Bench
+from sternpost.jobs.bench import KINDS, Bench, packed, unpacked
 from sternpost.jobs.evaluate_judge import Judging
 from sternpost.jobs.multi_turn import each_reply, is_script
 from sternpost.prompts import harmful_turns
 from sternpost.store import Sample, sample
-from sternpost.types import (
-    Completion,
-    Hookpoint,
-    Judgement,
-    LabelledPrompt,
-    Message,
-    Plan,
-    Proof,
-    Request,
-)
+from sternpost.types import Completion, Judgement, LabelledPrompt, Plan
 
 TOGETHER = 32
 """Prompts whose replies are made, and kept, together."""
-KINDS = ("unsafe", "safe", "capability")
 
 
 @dataclass(frozen=True)
@@ -79,11 +69,11 @@ def replies(bench: Bench, group: Group, condition: Condition) -> list[Completion
         start = time.perf_counter()
         done = bench.engine.generate([p.request for p in group.prompts], condition.plan,
                                      bench.sampling)
-        return {"seconds": time.perf_counter() - start, "replies": [_packed(c) for c in done],
+        return {"seconds": time.perf_counter() - start, "replies": [packed(c) for c in done],
                 "kl": _moved(bench, group, condition)}
 
     body = bench.folder.once(group.key(condition), make)
-    return [_unpacked(one, prompt.request)
+    return [unpacked(one, prompt.request)
             for one, prompt in zip(body["replies"], group.prompts, strict=True)]
 
 
@@ -145,7 +135,7 @@ def _line(bench: Bench, group: Group, condition: Condition, row: _Row,
                   feature=one.get("feature"), value=one.get("value"))
     return {**line, "suite": group.suite, "turn": row.turn, "harmful_turn": row.harmful,
             "kl": row.kl, "edits": list(condition.edits),
-            "proof": None if row.said.proof is None else proof_dict(row.said.proof)}
+            "proof": row.said.proof and row.said.proof.as_dict()}
 
 
 def speed(bench: Bench, groups: Sequence[Group], condition: Condition) -> float | None:
@@ -153,40 +143,3 @@ def speed(bench: Bench, groups: Sequence[Group], condition: Condition) -> float 
     bodies = [bench.folder.once(group.key(condition), dict) for group in groups]
     tokens = sum(max(1, len(one["reply_ids"])) for body in bodies for one in body["replies"])
     return sum(body["seconds"] for body in bodies) / tokens if tokens else None
-
-
-# ---- kept as JSON ------------------------------------------------------------------------------
-
-def proof_dict(proof: Proof) -> dict[str, Any]:
-    """A proof as JSON has it; what was not measured is null."""
-    body = {f.name: getattr(proof, f.name) for f in fields(proof)}
-    return {key: _plain(value) for key, value in body.items()}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Hookpoint):
-        return str(value)
-    if isinstance(value, tuple | list):
-        return [_plain(one) for one in value]
-    return None if isinstance(value, float) and value != value else value
-
-
-def _packed(c: Completion) -> dict[str, Any]:
-    return {"reply": c.reply, "answer": c.answer, "prompt_ids": list(c.prompt_ids),
-            "reply_ids": list(c.reply_ids), "messages": [[m.role, m.content] for m in c.messages],
-            "proof": None if c.proof is None else proof_dict(c.proof)}
-
-
-def _unpacked(body: dict[str, Any], request: Request) -> Completion:
-    proof = body["proof"]
-    return Completion(request, body["reply"], body["answer"], tuple(body["prompt_ids"]),
-                      tuple(body["reply_ids"]), None if proof is None else _proof(proof),
-                      tuple(Message(*pair) for pair in body["messages"]))
-
-
-def _proof(body: dict[str, Any]) -> Proof:
-    plain: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value
-                             for key, value in body.items() if key != "hookpoint"}
-    for key in ("before", "after"):
-        plain[key] = tuple(float("nan") if one is None else one for one in plain[key])
-    return Proof(Hookpoint.parse(body["hookpoint"]), **plain)

@@ -152,9 +152,8 @@ def grid(bench: Bench, sae: SAE, tried: Sequence[Candidate], search: Search,
     if not tried:
         raise SearchError("No candidate feature: none is active on two tokens of a refusal and "
                           "none has a positive attribution. Train the SAE on more --tokens.")
-    asked = settings.search_value
-    values = {c.feature: clamp_value(sae, c.feature, GRID) if asked is None else asked
-              for c in tried}
+    values = {c.feature: clamp_value(sae, c.feature, GRID) if settings.search_value is None
+              else settings.search_value for c in tried}
     lines: dict[int, list[Sample]] = {}
 
     def clamp(chosen: Sequence[Candidate], part: str, what: str, brief: bool = False) -> None:

@@ -22,6 +22,7 @@ from sternpost.gates import (
 )
 from sternpost.jobs.bench import Bench, Trial, own_replies
 from sternpost.jobs.find import Found, Search, d_points
+from sternpost.jobs.multi_turn import is_script
 from sternpost.jobs.sweep import Chosen
 from sternpost.prompts import Splits
 from sternpost.sae import SAE
@@ -121,7 +122,7 @@ def _read(bench: Bench, replies: Sequence[Completion], sae: SAE) -> Tensor:
 
 def _calibration(bench: Bench, prompts: Sequence[LabelledPrompt], sae: SAE) -> Tensor:
     """The same of the calibration prompts; only scripts have to be answered for it."""
-    scripts = [p for p in prompts if sum(m.role == "user" for m in p.request.messages) > 1]
+    scripts = [p for p in prompts if is_script(p)]
     said = {p.request.sha256: Transcript(ids=c.prompt_ids) for p, c in zip(scripts, own_replies(
         bench.engine, scripts, bench.sampling, bench.folder, "own-calibration"), strict=True)}
     return bench.engine.at_t_inst(

@@ -1,7 +1,8 @@
 """What is written: edits, plans, and the proof of what was done."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from sternpost.errors import EditError
@@ -234,3 +235,23 @@ class Proof:
     reply_risk: float | None = None
     """The highest risk that a continuation gate read in the reply; None without one, or where it
     read no token."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """As files have it: null for what was not edited, since JSON has no NaN."""
+        body = {field.name: _plain(getattr(self, field.name)) for field in fields(self)}
+        return body | {"hookpoint": str(self.hookpoint)}
+
+    @classmethod
+    def from_dict(cls, body: Mapping[str, Any]) -> "Proof":
+        """A proof that was kept."""
+        plain: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value
+                                 for key, value in body.items() if key != "hookpoint"}
+        for key in ("before", "after"):
+            plain[key] = tuple(math.nan if one is None else one for one in plain[key])
+        return cls(Hookpoint.parse(body["hookpoint"]), **plain)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(one) for one in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
