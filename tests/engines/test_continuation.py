@@ -2,7 +2,6 @@
 chunks and neighbours; shut it adds exactly zero."""
 
 from dataclasses import replace
-from importlib.metadata import version
 from typing import Any
 
 import pytest
@@ -16,7 +15,16 @@ from sternpost.errors import EditError, GateError
 from sternpost.gates import Continuation, Hysteresis, ResidualGate
 from sternpost.policy import Doses, linear
 from sternpost.types import Hookpoint
-from subjects import LAYER, MODELS, VOCAB, close, longrope, make_sae, stream
+from subjects import (
+    LAYER,
+    MODELS,
+    VOCAB,
+    close,
+    longrope,
+    loses_its_prompt,
+    make_sae,
+    stream,
+)
 
 TAIL, LENGTH, NEW = (61, 62), 9, 11
 SAE_ = make_sae()
@@ -257,11 +265,11 @@ def test_a_row_that_has_ended_stays_as_it_is(one: Any) -> None:
     assert torch.equal(alone.sequences[0], ended.sequences[0, :alone.sequences.shape[1]])
 
 
-@pytest.mark.skipif(version("transformers").startswith("5.3."),
-                    reason="known fault: with transformers 5.3 a re-read writes nothing after it")
 def test_what_was_decided_stands_when_the_prompt_is_read_again() -> None:
     torch.manual_seed(0)
     model = longrope().eval()
+    if loses_its_prompt(model, PROMPTS[:1], 12):
+        pytest.skip("this transformers loses Phi-3's prompt by itself when it drops the cache")
     what = plan(following(model, on=1, off=1))
     _, short = generate(model, what, max_new_tokens=7)  # up to 16 tokens: read once
     _, long = generate(model, what, max_new_tokens=12)
