@@ -18,6 +18,7 @@ from sternpost.cli.features_trace import trace as verb
 from sternpost.engines.templates import Template
 from sternpost.engines.transformers import TransformersEngine
 from sternpost.errors import InputError, OutputError, PackError, SternpostError
+from sternpost.jobs.settings import arranged
 from sternpost.jobs.trace import Trace, features_trace
 from sternpost.jobs.trace_settings import TraceSettings
 from sternpost.jobs.trace_tokens import chosen, pieces
@@ -296,7 +297,7 @@ def test_an_sae_of_another_model_is_refused(planted: Planted, tmp_path: Path) ->
 
 def test_the_function_takes_what_its_settings_are() -> None:
     assert list(inspect.signature(features_trace).parameters) == [
-        spec.name for spec in fields(TraceSettings)]
+        spec.name for spec in arranged(TraceSettings)]
     assert all(spec.metadata["help"].endswith(".") for spec in fields(TraceSettings))
 
 

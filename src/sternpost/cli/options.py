@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from sternpost.jobs.settings import read_recipe, settings_from
+from sternpost.jobs.settings import arranged, read_recipe, settings_from
 
 S = TypeVar("S")
 
@@ -39,7 +39,7 @@ debug = click.option("--debug", is_flag=True, expose_value=False, help="Show tra
 def from_settings(settings: type) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """An option for every field of a settings dataclass, with its help text."""
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        for spec in reversed(fields(settings)):
+        for spec in reversed(arranged(settings)):
             function = _option(spec)(function)
         return function
 

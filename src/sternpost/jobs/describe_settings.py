@@ -27,17 +27,8 @@ class DescribeSettings(Settings):
                                        "Repeatable.", many=int)
     workers: int = setting("Conversations with the labeller at a time.", 4)
     limit: int | None = setting("At most so many prompts of each file.", None)
-    batch_size: str = setting("Rows a forward; auto halves when memory runs out.", "auto")
     max_new_tokens: int = setting("Longest reply that is read, in tokens.", 64)
-    system: str | None = setting("System prompt put before every conversation.", None)
-    chat_template: str | None = setting("File with a Jinja chat template to use instead.", None)
-    chat_template_kwargs: str | None = setting("Further template variables, as JSON.", None)
-    device: str = setting("auto, cpu, cuda, cuda:1, mps.", "auto")
-    dtype: str = setting("auto, float32, float16, bfloat16.", "auto")
-    revision: str | None = setting("Revision of a Hub model.", None)
     seed: int = setting("Seed of what is drawn.", 0)
-    resume: bool = setting("Go on with an unfinished run.", False)
-    force: bool = setting("Replace another run in the folder.", False)
 
     def __post_init__(self) -> None:
         self.check("labelled", "workers", "limit", "max_new_tokens")

@@ -49,21 +49,13 @@ class EvaluateSettings(Settings):
     backtracks: int = setting("Turns that an attack may take back.", 10)
     limit: int | None = setting("At most so many prompts of each part of a suite, or documents of "
                                 "each task.", None)
-    batch_size: str = setting("Rows a forward; auto halves when memory runs out.", "auto")
     max_new_tokens: int | None = setting("Longest reply, in tokens; default: the pack's, else "
                                          "128.", None)
     system: str | None = setting("System prompt put before every conversation; a pack has its "
                                  "own.", None)
-    chat_template: str | None = setting("File with a Jinja chat template to use instead.", None)
-    chat_template_kwargs: str | None = setting("Further template variables, as JSON.", None)
-    device: str = setting("auto, cpu, cuda, cuda:1, mps.", "auto")
-    dtype: str = setting("auto, float32, float16, bfloat16.", "auto")
-    revision: str | None = setting("Revision of a Hub model.", None)
     seed: int = setting("Seed of prompts that are drawn, and of --limit.", 0)
     lang: str = setting("Language of the report.", "en", choices=LANGUAGES)
     dry_run: bool = setting("Check everything, print the plan, write nothing.", False)
-    resume: bool = setting("Go on with an unfinished run.", False)
-    force: bool = setting("Replace another run in the folder.", False)
 
     def __post_init__(self) -> None:
         self.check("limit", "max_new_tokens", "turns")

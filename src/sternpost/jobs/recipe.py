@@ -45,17 +45,8 @@ class Recipe(Settings):
                         "off.", "auto", choices=("auto", "on", "off"))
     every: int = setting("Steps between checkpoints.", 500)
     tensorboard: bool = setting("Write the metrics for TensorBoard too.", False)
-    batch_size: str = setting("Rows a forward; auto halves when memory runs out.", "auto")
-    system: str | None = setting("System prompt put before every conversation.", None)
-    chat_template: str | None = setting("File with a Jinja chat template to use instead.", None)
-    chat_template_kwargs: str | None = setting("Further template variables, as JSON.", None)
-    device: str = setting("auto, cpu, cuda, cuda:1, mps.", "auto")
-    dtype: str = setting("auto, float32, float16, bfloat16.", "auto")
-    revision: str | None = setting("Revision of a Hub model.", None)
     seed: int = setting("Seed of the start and of every order.", 0)
     dry_run: bool = setting("Check everything, print the plan, write nothing.", False)
-    resume: bool = setting("Go on with an unfinished run.", False)
-    force: bool = setting("Replace another run in the folder.", False)
 
     def __post_init__(self) -> None:
         self.check("tokens", "context", "buffer", "d_sae", "k", "batch", "dead_after", "every")

@@ -44,18 +44,9 @@ class RunSettings(Settings):
     mode: str = setting("How activations are read.", "exact", choices=MODES)
     no_gate: bool = setting("Steer every prompt; no gated condition.", False)
     limit: int | None = setting("At most so many prompts of each file.", None)
-    batch_size: str = setting("Rows a forward; auto halves when memory runs out.", "auto")
     max_new_tokens: int = setting("Longest reply, in tokens.", 64)
-    system: str | None = setting("System prompt put before every conversation.", None)
-    chat_template: str | None = setting("File with a Jinja chat template to use instead.", None)
-    chat_template_kwargs: str | None = setting("Further template variables, as JSON.", None)
-    device: str = setting("auto, cpu, cuda, cuda:1, mps.", "auto")
-    dtype: str = setting("auto, float32, float16, bfloat16.", "auto")
-    revision: str | None = setting("Revision of a Hub model.", None)
     seed: int = setting("Seed of splits, SAE and controls.", 0)
     dry_run: bool = setting("Check everything, print the plan, write nothing.", False)
-    resume: bool = setting("Go on with an unfinished run.", False)
-    force: bool = setting("Replace another run in the folder.", False)
 
     def __post_init__(self) -> None:
         self.check("d_sae", "k", "tokens", "limit", "max_new_tokens")

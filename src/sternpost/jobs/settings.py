@@ -5,7 +5,7 @@ import inspect
 import json
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, asdict, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, get_args
 
@@ -21,17 +21,20 @@ def setting(help: str, default: Any = MISSING, many: type | None = None,
     return field(default=() if many else default, metadata=metadata)
 
 
+@dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What every settings class of a verb that reads a model has beside its fields."""
+    """What every verb that reads a model can be told. A class of settings says what `model` is."""
 
     model: str
-    revision: str | None
-    device: str
-    dtype: str
-    system: str | None
-    chat_template: str | None
-    batch_size: str
-    chat_template_kwargs: str | None
+    batch_size: str = setting("Rows a forward; auto halves when memory runs out.", "auto")
+    system: str | None = setting("System prompt put before every conversation.", None)
+    chat_template: str | None = setting("File with a Jinja chat template to use instead.", None)
+    chat_template_kwargs: str | None = setting("Further template variables, as JSON.", None)
+    device: str = setting("auto, cpu, cuda, cuda:1, mps.", "auto")
+    dtype: str = setting("auto, float32, float16, bfloat16.", "auto")
+    revision: str | None = setting("Revision of a Hub model.", None)
+    resume: bool = setting("Go on with an unfinished run.", False)
+    force: bool = setting("Replace another run in the folder.", False)
     PLACE: ClassVar[tuple[str, ...]] = ("out", "dry_run", "resume", "force")
     """Fields that say where a run goes and how it starts, and not which run it is."""
 
@@ -64,6 +67,15 @@ class Settings:
         """What makes this run another than others: all but where it goes and how it starts."""
         body: dict[str, Any] = asdict(self)  # type: ignore[call-overload]
         return json.loads(json.dumps({k: v for k, v in body.items() if k not in self.PLACE}))
+
+
+def arranged(settings: Any) -> list[Any]:
+    """The fields of a settings class as a person reads them: its own, then those that all have."""
+    kind = settings if isinstance(settings, type) else type(settings)
+    if not issubclass(kind, Settings):
+        return list(fields(settings))
+    shared = {spec.name for spec in fields(Settings)} - {"model"}
+    return sorted(fields(settings), key=lambda spec: spec.name in shared)
 
 
 def coerce(settings: Any) -> None:
@@ -134,7 +146,7 @@ def check_json(text: str | None) -> None:
 
 def settings_from(cls: type[S], given: Mapping[str, Any], where: str) -> S:
     """`given` as settings. Unknown and missing keys are refused by name, with what is known."""
-    known = {spec.name: spec for spec in fields(cls)}  # type: ignore[arg-type]
+    known = {spec.name: spec for spec in arranged(cls)}
     names = {spec.metadata["also"]: name for name, spec in known.items() if spec.metadata["also"]}
     given = {names.get(key, key): value for key, value in given.items()}
     for key in given:
@@ -188,7 +200,7 @@ def takes(settings: type) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         parameters = [inspect.Parameter(
             spec.name, inspect.Parameter.KEYWORD_ONLY, annotation=spec.type,
             default=inspect.Parameter.empty if spec.default is MISSING else spec.default)
-            for spec in fields(settings)]
+            for spec in arranged(settings)]
         function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         return function
 
@@ -198,7 +210,7 @@ def takes(settings: type) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 def command_of(settings: Any, verb: str) -> str:
     """The command line that repeats a run."""
     words = [f"sternpost {verb}"]
-    for spec in fields(settings):
+    for spec in arranged(settings):
         value = getattr(settings, spec.name)
         if value == spec.default or spec.name in ("dry_run", "resume", "force"):
             continue

@@ -56,17 +56,8 @@ class StudySettings(Settings):
                                           "clamps.", None)
     data: str | None = setting("Folder of benchmark files; default: STERNPOST_DATA.", None)
     hub: bool = setting("Fetch from the Hub what the data folder has not.", False)
-    batch_size: str = setting("Rows a forward; auto halves when memory runs out.", "auto")
-    system: str | None = setting("System prompt put before every conversation.", None)
-    chat_template: str | None = setting("File with a Jinja chat template to use instead.", None)
-    chat_template_kwargs: str | None = setting("Further template variables, as JSON.", None)
-    device: str = setting("auto, cpu, cuda, cuda:1, mps.", "auto")
-    dtype: str = setting("auto, float32, float16, bfloat16.", "auto")
-    revision: str | None = setting("Revision of a Hub model.", None)
     seed: int = setting("Seed of every stage.", 0)
     dry_run: bool = setting("Check everything, print the plan, write nothing.", False)
-    resume: bool = setting("Go on with an unfinished study.", False)
-    force: bool = setting("Replace another study in the folder.", False)
 
     def __post_init__(self) -> None:
         self.check("searched", "swept")

@@ -28,18 +28,10 @@ class TraceOptions(Settings):
     top: int = setting("Features to show at a token.", 8)
     layer: int | None = setting("Block that the SAE reads, where its files do not say.", None)
     limit: int | None = setting("At most so many of the harmless prompts.", None)
-    batch_size: str = setting("Rows a forward; auto halves when memory runs out.", "auto")
     max_new_tokens: int = setting("Longest reply, in tokens.", 64)
     system: str | None = setting("System prompt put before the conversation; default: the pack's.",
                                  None)
-    chat_template: str | None = setting("File with a Jinja chat template to use instead.", None)
-    chat_template_kwargs: str | None = setting("Further template variables, as JSON.", None)
-    device: str = setting("auto, cpu, cuda, cuda:1, mps.", "auto")
-    dtype: str = setting("auto, float32, float16, bfloat16.", "auto")
-    revision: str | None = setting("Revision of a Hub model.", None)
     seed: int = setting("Seed of which harmless prompts --limit draws.", 0)
-    resume: bool = setting("Go on with an unfinished run.", False)
-    force: bool = setting("Replace another run in the folder.", False)
 
     def __post_init__(self) -> None:
         self.check("top", "limit", "max_new_tokens")
