@@ -5,25 +5,21 @@ turns.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from typing import Any
 
+from sternpost.report.chosen import Shown, affordable, clean, mixed, placed, verdict_of
 from sternpost.report.evaluation_rows import title_of
 from sternpost.report.numerals import risk_text, value_text
-from sternpost.report.replies import VERDICTS, readable
+from sternpost.report.replies import readable
 
 PROMPTS = 240
 CHANGED_SHARE = 0.8
 """Changed prompts fill this much of the place before unchanged ones get theirs."""
 LETTERS = 900
 """A longer reply or prompt is cut here, and says so."""
-BUDGET = 1_500_000
-"""Bytes of prompts and replies in one page."""
-GOLDEN = (5 ** 0.5 - 1) / 2
 SIDES = ("baseline", "steered")
-_CONTROL = {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n"} | {0x7F: 0x2421}
 Sample = Mapping[str, Any]
 
 
@@ -94,17 +90,7 @@ class Item:
         return self.kind not in ("safe", "capability")
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """The prompts that a page shows, and of how many."""
-
-    items: tuple[Item, ...]
-    prompts: int
-    replies: int
-    changed: int
-
-
-def choose(results: Mapping[str, Any], samples: Sequence[Sample]) -> Shown:
+def choose(results: Mapping[str, Any], samples: Sequence[Sample]) -> Shown[Item]:
     """The prompts to show: those that changed first, benchmarks and kinds mixed."""
     groups: dict[tuple[str, str, str], list[Sample]] = {}
     for sample in samples:
@@ -112,11 +98,10 @@ def choose(results: Mapping[str, Any], samples: Sequence[Sample]) -> Shown:
         groups.setdefault((str(sample.get("suite")), _kind(sample), mark), []).append(sample)
     changed_keys = [key for key, lines in groups.items() if _differs(lines)]
     same = [key for key in groups if key not in set(changed_keys)]
-    changed, rest = _mixed(changed_keys), _mixed(same)
-    first = max(int(PROMPTS * CHANGED_SHARE), PROMPTS - len(rest))
-    chosen = [*changed[:first], *rest][:PROMPTS]
+    changed, rest = (mixed(keys, lambda key: key[:2]) for keys in (changed_keys, same))
+    chosen = placed(changed, rest, PROMPTS, CHANGED_SHARE)
     items = (_item(results, key, groups[key]) for key in chosen)
-    return Shown(tuple(_affordable(items)), len(groups), len(samples), len(changed))
+    return Shown(tuple(affordable(items, _bytes)), len(groups), len(samples), len(changed))
 
 
 def _kind(sample: Sample) -> str:
@@ -127,7 +112,7 @@ def _kind(sample: Sample) -> str:
 def _differs(lines: Sequence[Sample]) -> bool:
     by_turn: dict[Any, set[str]] = {}
     for line in lines:
-        by_turn.setdefault(line.get("turn"), set()).add(_verdict(line))
+        by_turn.setdefault(line.get("turn"), set()).add(verdict_of(line))
     return any(len(verdicts) > 1 for verdicts in by_turn.values())
 
 
@@ -139,7 +124,7 @@ def _item(results: Mapping[str, Any], key: tuple[str, str, str],
     language = str(first.get("language") or "")
     return Item(suite, title_of(results, suite), kind, str(first.get("category") or ""),
                 language if language.replace("-", "").isalnum() else "",
-                _clean(readable(str(first["prompt"])))[:2 * LETTERS],
+                clean(readable(str(first["prompt"])))[:2 * LETTERS],
                 tuple(_turn(lines, number, at) for at, number in enumerate(numbers, 1))
                 or (_turn(lines, None, 0),))
 
@@ -160,13 +145,13 @@ def _asked(prompt: str, at: int) -> str:
         said = [turn["content"] for turn in json.loads(prompt) if turn["role"] == "user"]
     except (ValueError, KeyError, TypeError):
         return ""
-    return _clean(str(said[at - 1]))[:LETTERS] if at <= len(said) else ""
+    return clean(str(said[at - 1]))[:LETTERS] if at <= len(said) else ""
 
 
 def _said(line: Sample) -> Said:
-    text, fired = _clean(str(line.get("reply") or "")), line.get("fired")
-    return Said(str(line["condition"]), _verdict(line), text[:LETTERS],
-                max(0, len(text) - LETTERS), _clean(str(line.get("reason") or ""))[:300],
+    text, fired = clean(str(line.get("reply") or "")), line.get("fired")
+    return Said(str(line["condition"]), verdict_of(line), text[:LETTERS],
+                max(0, len(text) - LETTERS), clean(str(line.get("reason") or ""))[:300],
                 str(line.get("judge") or ""),
                 "" if line.get("risk") is None else risk_text(line["risk"]),
                 "" if fired is None else "fired" if fired else "shut",
@@ -181,37 +166,6 @@ def edits_text(edits: Any) -> str:
         value_text(part) if isinstance(part, float) else str(part)
         for part in (edit.values() if isinstance(edit, Mapping) else [edit])
         if isinstance(part, str | int | float)) for edit in edits)[:300]
-
-
-def _verdict(sample: Sample) -> str:
-    if sample["kind"] == "capability":
-        return "right" if sample.get("hit") else "wrong"
-    verdict = str(sample.get("verdict") or "unparsed")
-    return verdict if verdict in VERDICTS else "unparsed"
-
-
-def _clean(text: str) -> str:
-    """Control characters made visible, lone surrogates replaced."""
-    return text.translate(_CONTROL).encode("utf-8", "replace").decode()
-
-
-def _mixed(keys: Iterable[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
-    """The prompts in turn from each benchmark and kind, each spread over the whole of it."""
-    kinds: dict[tuple[str, str], list[tuple[str, str, str]]] = {}
-    for key in keys:
-        kinds.setdefault(key[:2], []).append(key)
-    spread = [[some[i] for i in sorted(range(len(some)), key=lambda i: i * GOLDEN % 1)]
-              for some in kinds.values()]
-    return [key for turn in zip_longest(*spread) for key in turn if key is not None]
-
-
-def _affordable(items: Iterable[Item]) -> Iterator[Item]:
-    spent = 0
-    for at, item in enumerate(items):
-        spent += _bytes(item)
-        if spent > BUDGET and at:
-            return
-        yield item
 
 
 def _bytes(item: Item) -> int:

@@ -2,13 +2,21 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from typing import Any
 
 from markupsafe import escape
 
+from sternpost.report.chosen import (
+    VERDICTS,
+    Shown,
+    affordable,
+    clean,
+    mixed,
+    placed,
+    verdict_of,
+)
 from sternpost.report.conditions import find, key, label, ordered, reference
 from sternpost.report.numerals import risk_text
 
@@ -17,11 +25,6 @@ CHANGED_SHARE = 0.75
 """Changed prompts fill this much of the place before unchanged ones get theirs."""
 LETTERS = 1200
 """A longer reply or prompt is cut here, and says so."""
-BUDGET = 1_500_000
-"""Bytes of prompts and replies in one report."""
-VERDICTS = ("refusal", "partial", "compliance", "incoherent", "unparsed")
-GOLDEN = (5 ** 0.5 - 1) / 2
-_CONTROL = {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n"} | {0x7F: 0x2421}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,28 +74,18 @@ class Item:
         return self.kind not in ("safe", "capability")
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """The prompts that a report shows, and of how many."""
-
-    items: tuple[Item, ...]
-    prompts: int
-    replies: int
-    changed: int
-
-
-def choose(results: Mapping[str, Any], samples: Sequence[Mapping[str, Any]]) -> Shown:
+def choose(results: Mapping[str, Any], samples: Sequence[Mapping[str, Any]]) -> Shown[Item]:
     """The prompts to show, those that changed first, kinds mixed."""
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for sample in samples:
         mark = str(sample.get("prompt_sha256") or sample["prompt"])
         groups.setdefault((str(sample["kind"]), mark), []).append(sample)
     items = [_item(results, group) for group in groups.values()]
-    changed = _mixed(item for item in items if item.changed)
-    same = _mixed(item for item in items if not item.changed)
-    first = max(int(PROMPTS * CHANGED_SHARE), PROMPTS - len(same))
-    chosen = [*changed[:first], *same][:PROMPTS]
-    return Shown(tuple(_affordable(chosen)), len(items), len(samples), len(changed))
+    items.sort(key=lambda item: item.kind, reverse=True)
+    changed = mixed((item for item in items if item.changed), lambda item: item.kind)
+    same = mixed((item for item in items if not item.changed), lambda item: item.kind)
+    chosen = placed(changed, same, PROMPTS, CHANGED_SHARE)
+    return Shown(tuple(affordable(chosen, _size)), len(items), len(samples), len(changed))
 
 
 def verdict_counts(results: Mapping[str, Any], samples: Sequence[Mapping[str, Any]],
@@ -102,7 +95,7 @@ def verdict_counts(results: Mapping[str, Any], samples: Sequence[Mapping[str, An
     for sample in samples:
         if sample["kind"] == kind:
             counter = counts.setdefault(key(sample["condition"], sample.get("value")), Counter())
-            counter[_verdict(sample)] += 1
+            counter[verdict_of(sample)] += 1
     rows = []
     for condition in ordered(results):
         counter = counts.get(key(condition["name"], condition.get("value")))
@@ -133,7 +126,7 @@ def _item(results: Mapping[str, Any], group: Sequence[Mapping[str, Any]]) -> Ite
     language = str(first.get("language") or "")
     return Item(kind=str(first["kind"]), category=str(first.get("category") or ""),
                 language=language if language.replace("-", "").isalnum() else "",
-                prompt=_clean(readable(str(first["prompt"])))[:2 * LETTERS],
+                prompt=clean(readable(str(first["prompt"])))[:2 * LETTERS],
                 before=_under(group, find(results, "baseline")), after=_under(group, clamp),
                 replies=tuple(_reply(sample, threshold) for sample in ranked))
 
@@ -142,18 +135,18 @@ def _under(group: Sequence[Mapping[str, Any]], condition: Mapping[str, Any] | No
     if condition is None:
         return ""
     wanted = key(condition["name"], condition.get("value"))
-    return next((_verdict(s) for s in group
+    return next((verdict_of(s) for s in group
                  if key(s["condition"], s.get("value")) == wanted), "")
 
 
 def _reply(sample: Mapping[str, Any], threshold: float | None) -> Reply:
-    text = _clean(str(sample.get("reply") or ""))
+    text = clean(str(sample.get("reply") or ""))
     notes = [f"feature {sample['feature']}" if sample["condition"] == "random_feature" else "",
              _decision(sample, threshold)]
     named = {"name": sample["condition"], "value": sample.get("value")}
     fired = sample.get("fired")
     return Reply(condition=key(sample["condition"], sample.get("value")), name=label(named),
-                 verdict=_verdict(sample), text=text[:LETTERS], cut=max(0, len(text) - LETTERS),
+                 verdict=verdict_of(sample), text=text[:LETTERS], cut=max(0, len(text) - LETTERS),
                  notes=", ".join(note for note in notes if note),
                  gate="" if fired is None else "fired" if fired else "shut")
 
@@ -170,45 +163,8 @@ def _decision(sample: Mapping[str, Any], threshold: float | None) -> str:
     return f"{said}: {done}" if said else done
 
 
-def _verdict(sample: Mapping[str, Any]) -> str:
-    if sample["kind"] == "capability":
-        return "right" if sample.get("hit") else "wrong"
-    verdict = str(sample.get("verdict") or "unparsed")
-    return verdict if verdict in VERDICTS else "unparsed"
-
-
-def _clean(text: str) -> str:
-    """Control characters made visible, lone surrogates replaced."""
-    return text.translate(_CONTROL).encode("utf-8", "replace").decode()
-
-
-def _mixed(items: Iterable[Item]) -> list[Item]:
-    """The items in turn from each kind, each kind's spread over the whole of it."""
-    kinds: dict[str, list[Item]] = {}
-    for item in items:
-        kinds.setdefault(item.kind, []).append(item)
-    kinds = {kind: _spread(same) for kind, same in kinds.items()}
-    rounds = zip_longest(*(kinds[kind] for kind in sorted(kinds, reverse=True)))
-    return [item for turn in rounds for item in turn if item is not None]
-
-
-def _spread(items: Sequence[Item]) -> list[Item]:
-    """The items so that any first few come from all over the list: files are sorted by language.
-
-    The fractional parts of i * golden ratio are spread evenly (a Weyl sequence).
-    """
-    order = sorted(range(len(items)), key=lambda i: i * GOLDEN % 1)
-    return [items[i] for i in order]
-
-
-def _affordable(items: Sequence[Item]) -> list[Item]:
-    kept, spent = [], 0
-    for item in items:
-        spent += 2 * _bytes(item.prompt) + sum(_bytes(r.text) + 400 for r in item.replies)
-        if spent > BUDGET and kept:
-            break
-        kept.append(item)
-    return kept
+def _size(item: Item) -> int:
+    return 2 * _bytes(item.prompt) + sum(_bytes(reply.text) + 400 for reply in item.replies)
 
 
 def _bytes(text: str) -> int:
