@@ -124,12 +124,11 @@ def make_results(lines: list[Line], model: str = "microsoft/Phi-3-mini-4k-instru
         "tasks": {name: {"family": family, "num_fewshot": shots, "hashes": {"task": "ab" * 32},
                          "fire": {"hits": 4, "n": 80, "low": .02, "high": .122}}
                   for name, family, shots in (("mmlu", "recall", 5), ("gsm8k", "reasoning", 8))},
-        "corrected": None,
         "judge": {"name": "wordlist", "accuracy": .884, "kappa": .77, "n": 2250,
                   "accuracy_interval": {"hits": 1989, "n": 2250, "low": .87, "high": .896},
                   "data": "XSTest's completions, sha256 0123"},
         "fire": count.fires(list(SUITES), lines),
-        "cost": {"seconds_per_token": {"baseline": .0412, "steered": .0418}, "calls": 736},
+        "cost": {"seconds_per_token": {"baseline": .0412, "steered": .0418}},
         "warnings": ["build_ups: 12 scripts are few; its intervals are wide."],
         "timing": {"load": 3.2, "baseline": 210.5, "steered": 215.1, "judge": 2.4},
         "provenance": {"seed": 0, "date": "2026-11-20T14:03:00+00:00",

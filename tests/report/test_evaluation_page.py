@@ -164,16 +164,6 @@ def test_an_evaluation_of_one_small_suite_renders(results: Any, lines: Any) -> N
     assert "Capability was not measured" in card
 
 
-def test_corrected_rates_stand_beside_the_raw(results: Any, lines: Any) -> None:
-    results["corrected"] = {"wildguard": {"refusal": {
-        side: {"rate": share, "low": share - .1, "high": share + .04}
-        for side, share in (("baseline", .512), ("steered", .951))}}}
-    for text in (render_evaluation(results, lines), evaluation_card(results)):
-        assert "51.2 % [41.2, 55.2]" in text
-        assert "95.1 % [85.1, 99.1]" in text
-    assert "no people have labelled" not in evaluation_card(results)
-
-
 @pytest.mark.parametrize(("lang", "heads"), [
     ("en", ("Intended use", "What was measured", "What it costs", "The judge", "Data",
             "Not covered")),

@@ -67,9 +67,9 @@ def results_of(subject: Subject, bench: Bench, loaded: Sequence[Loaded],
         "groups": grouped(suites, lines), "attacks": _attacks(loaded, bench, found),
         "tasks": {name: {k: v for k, v in about.items() if k != "about"}
                   for name, about in found.tasks.items()},
-        "corrected": None, "judge": judge_entry(bench.judge.name, bench.judge.accuracy),
+        "judge": judge_entry(bench.judge.name, bench.judge.accuracy),
         "fire": fires(list(suites), lines),
-        "cost": {"seconds_per_token": found.costs, "calls": None},
+        "cost": {"seconds_per_token": found.costs},
         "unparsed": sum(line["verdict"] == "unparsed" for line in lines),
         "warnings": warnings, "timing": bench.watch.seconds,
         "provenance": _provenance(subject, bench, loaded)}

@@ -17,7 +17,6 @@ from sternpost.report.evaluation_rows import (
     who,
 )
 from sternpost.report.evaluation_sections import (
-    corrected_rows,
     data_rows,
     families,
     judge_lines,
@@ -45,7 +44,7 @@ def evaluation_card(results: Mapping[str, Any], lang: str | None = None) -> str:
         f"## {words('card.cost')}", "", *(f"- {line}" for line in _costs(results, rows, words)),
         "", *_attacks(results, words), f"## {words('card.judge')}", "",
         *(line for text in judge_lines(results.get("judge") or {}, words) for line in (text, "")),
-        *_corrected(results, words), f"## {words('card.data')}", "", *_data(results, words), "",
+        f"## {words('card.data')}", "", *_data(results, words), "",
         f"## {words('page.not_covered')}", "",
         *(f"- {text}" for text in not_covered(results, words)), "", *_warnings(results, words)]
     return "\n".join(parts)
@@ -106,8 +105,6 @@ def _costs(results: Mapping[str, Any], rows: Sequence[Row], words: Words) -> Ite
     before, after = seconds.get("baseline"), seconds.get("steered")
     yield words("card.time", before=f"{before:.3g}", after=f"{after:.3g}",
                 ratio=f"{after / before:.2f}") if before and after else words("card.time_unknown")
-    if cost.get("calls") is not None:
-        yield words("card.calls", calls=cost["calls"])
 
 
 def _attacks(results: Mapping[str, Any], words: Words) -> list[str]:
@@ -125,17 +122,6 @@ def _attack(title: str, entry: Mapping[str, Any], words: Words) -> str:
     return words("card.attack_line", suite=title, **about, **became,
                  before=figure_full(before.get("attack_success")),
                  after=figure_full(after.get("attack_success")))
-
-
-def _corrected(results: Mapping[str, Any], words: Words) -> list[str]:
-    rows = corrected_rows(results, words)
-    if not rows:
-        return []
-    heads = [words("words.benchmark"), words("words.metric"), *(
-        f"{words('words.' + side)}, {words('page.' + what)}" for side in ("baseline", "steered")
-        for what in ("raw", "corrected_word"))]
-    return [words("card.corrected"), "", *_head(heads),
-            *(_line([title, metric, *cells]) for title, metric, cells in rows), ""]
 
 
 def _data(results: Mapping[str, Any], words: Words) -> Iterator[str]:

@@ -19,7 +19,6 @@ from sternpost.report.evaluation_rows import (
 )
 from sternpost.report.evaluation_sections import (
     attacks,
-    corrected_rows,
     data_rows,
     family_rows,
     fire_rows,
@@ -65,7 +64,7 @@ def render_evaluation(results: Mapping[str, Any], samples: Sequence[Mapping[str,
         unmeasured=unmeasured(results, words), families=family_rows(results),
         attacks=[(a, [(side, entry, _verdicts(entry)) for side, entry in a.sides])
                  for a in attacks(results)],
-        fires=fire_rows(results), corrected=corrected_rows(results, words), text=figure_text,
+        fires=fire_rows(results), text=figure_text,
         rest=figure_rest,
         shown=shown, suites=_distinct(item.title for item in shown.items),
         verdicts=_distinct(item.verdict for item in shown.items),
@@ -153,8 +152,6 @@ def _cost(results: Mapping[str, Any], words: Words) -> list[tuple[str, str]]:
            for side, value in seconds.items()]
     if seconds.get("baseline") and seconds.get("steered"):
         out.append((words("page.slower"), f"{seconds['steered'] / seconds['baseline']:.2f}"))
-    if cost.get("calls") is not None:
-        out.append((words("page.calls"), f"{cost['calls']}"))
     return out
 
 

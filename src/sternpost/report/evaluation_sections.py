@@ -7,7 +7,6 @@ from typing import Any
 from sternpost.report.evaluation_rows import (
     Row,
     change_full,
-    figure_full,
     rows_of,
     title_of,
 )
@@ -111,29 +110,6 @@ def fire_rows(results: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]
             for suite, rates in (results.get("fire") or {}).items()]
 
 
-def corrected_rows(results: Mapping[str, Any], words: Words) -> list[tuple[str, str, list[str]]]:
-    """Benchmark, metric, and raw and corrected of both conditions."""
-    out = []
-    for suite, metrics in (results.get("corrected") or {}).items():
-        for metric, sides in metrics.items():
-            if metric == "why" or not sides:
-                continue
-            raw = [((results.get("runs") or {}).get(side, {}).get(suite) or {}).get(metric)
-                   for side in SIDES]
-            cells = [text for side, rate in zip(SIDES, raw, strict=True)
-                     for text in (figure_full(rate), _corrected(sides.get(side)))]
-            out.append((title_of(results, suite), words.named("metrics", metric), cells))
-    return out
-
-
-def _corrected(entry: Any) -> str:
-    if not isinstance(entry, Mapping) or entry.get("rate") is None:
-        return NONE
-    low, high = entry.get("low"), entry.get("high")
-    ends = "" if low is None or high is None else f" [{100 * low:.1f}, {100 * high:.1f}]"
-    return f"{100 * entry['rate']:.1f} %{ends}"
-
-
 def judge_lines(judge: Mapping[str, Any], words: Words) -> list[str]:
     """The judge, how often it is wrong, and what that was measured on."""
     name, accuracy = judge.get("name") or words("words.unknown"), judge.get("accuracy")
@@ -195,8 +171,7 @@ def _uncovered(results: Mapping[str, Any]) -> Iterator[str]:
         yield "attacks_scripted"
     yield "attacks"
     yield "judge"
-    if not results.get("corrected"):
-        yield "judge_unmeasured"
+    yield "judge_unmeasured"
     yield "capability" if _has(rows, "capability") else "capability_none"
     if _one_sided(rows):
         yield "d"
