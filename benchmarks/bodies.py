@@ -36,7 +36,7 @@ from sternpost.dinghy.corpus import training_rows
 from sternpost.dinghy.tokens import encode
 from sternpost.dinghy.training import Recipe, train
 from sternpost.files import read_json, write_json
-from sternpost.jobs.load import load_model
+from sternpost.trials.load import load_model
 
 EPOCHS = 1.2
 """As many as half an hour on one thread has room for; dinghy's own are 3.6."""

@@ -31,13 +31,7 @@ from transformers import DynamicCache
 import sternpost
 from benchmarks.record import save
 from sternpost.engines.transformers import TransformersEngine
-from sternpost.jobs.bench import own_replies
 from sternpost.jobs.demo import demo_settings
-from sternpost.jobs.inputs import read_inputs
-from sternpost.jobs.load import load_engine
-from sternpost.jobs.progress import Watch
-from sternpost.jobs.sae import Trained, obtain_sae
-from sternpost.jobs.start import open_bench, run_folder
 from sternpost.judges import WordListJudge
 from sternpost.prompts import is_right
 from sternpost.sae import SAE
@@ -45,6 +39,12 @@ from sternpost.stats import paired_difference, rate
 from sternpost.stats.clusters import RESAMPLES, bootstrap_mean
 from sternpost.steering import compile_plan, write
 from sternpost.store import is_refusal
+from sternpost.trials.bench import own_replies
+from sternpost.trials.inputs import read_inputs
+from sternpost.trials.load import load_engine
+from sternpost.trials.progress import Watch
+from sternpost.trials.sae import Trained, obtain_sae
+from sternpost.trials.start import open_bench, run_folder
 from sternpost.types import Clamp, Completion, Hookpoint, LabelledPrompt, Plan, Sampling
 
 FOLDER = "runs/damage"

@@ -26,12 +26,12 @@ from sternpost.dinghy import demo_prompts
 from sternpost.errors import SternpostError
 from sternpost.files import read_json, write_json, write_jsonl
 from sternpost.jobs.dinghy import figures
-from sternpost.jobs.inputs import read_inputs
-from sternpost.jobs.load import load_engine
 from sternpost.jobs.result import RunResult
-from sternpost.jobs.run_settings import RunSettings
 from sternpost.stats import paired_difference
 from sternpost.store import Sample, change
+from sternpost.trials.inputs import read_inputs
+from sternpost.trials.load import load_engine
+from sternpost.trials.run_settings import RunSettings
 from sternpost.types import Sampling
 
 FOLDER = Path("runs/generality")

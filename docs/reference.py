@@ -31,16 +31,16 @@ from sternpost.jobs.atlas import Atlas
 from sternpost.jobs.chat import Conversation, Turn
 from sternpost.jobs.describe import Described
 from sternpost.jobs.doctor import Check, Checkup
-from sternpost.jobs.dry_run import RunPlan
 from sternpost.jobs.features_find import FoundFeatures
-from sternpost.jobs.pack import PackPlace
 from sternpost.jobs.pack_confirm import Confirmation
 from sternpost.jobs.result import RunResult
-from sternpost.jobs.run_settings import RunSettings
 from sternpost.jobs.sae_list import PublicSAE, PublicSAEs
 from sternpost.jobs.search import Match, Matches
 from sternpost.jobs.trace import Trace
+from sternpost.packs.pack import PackPlace
 from sternpost.sae import SAE
+from sternpost.trials.dry_run import RunPlan
+from sternpost.trials.run_settings import RunSettings
 from sternpost.types import Proof
 
 FOLDER = Path(__file__).parent / "reference"

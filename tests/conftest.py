@@ -220,9 +220,9 @@ class FakeRun:
 
     def tell(self, **changes: Any) -> Any:
         """Runs the pipeline."""
-        from sternpost.jobs.progress import Watch
-        from sternpost.jobs.run_settings import RunSettings
         from sternpost.pipeline import tell
+        from sternpost.trials.progress import Watch
+        from sternpost.trials.run_settings import RunSettings
 
         return tell(RunSettings(**self.settings(**changes)), Watch(), self.engine)
 
@@ -235,8 +235,8 @@ class FakeRun:
 @pytest.fixture
 def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeRun:
     from sternpost.engines.fake import FakeEngine
-    from sternpost.jobs import sweep
     from sternpost.sae import save_sae
+    from sternpost.trials import sweep
 
     monkeypatch.setattr(sweep, "STRENGTHS", (0.1, 0.4))  # less to wait for
     monkeypatch.setattr(sweep, "RANDOM", 2)

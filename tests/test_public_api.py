@@ -8,8 +8,8 @@ import pytest
 
 import sternpost
 from sternpost import errors
-from sternpost.jobs.run_settings import RunSettings
-from sternpost.jobs.settings import arranged
+from sternpost.trials.run_settings import RunSettings
+from sternpost.trials.settings import arranged
 
 
 def test_all_is_sorted_and_importable() -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sternpost.engines.fake import FakeEngine as FakeEngine
-    from sternpost.jobs.load import load_model as load_model
+    from sternpost.trials.load import load_model as load_model
     from sternpost.engines.steer import steer as steer
     from sternpost.errors import SternpostError as SternpostError
     from sternpost.jobs.calibrate import calibrate as calibrate
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from sternpost.jobs.harvest import harvest as harvest
     from sternpost.jobs.judge_calibrate import judge_calibrate as judge_calibrate
     from sternpost.jobs.judge_sample import judge_sample as judge_sample
-    from sternpost.jobs.load import load_sae as load_sae
-    from sternpost.jobs.pack import Pack as Pack
-    from sternpost.jobs.pack import load_pack as load_pack
-    from sternpost.jobs.pack import pack_path as pack_path
+    from sternpost.trials.load import load_sae as load_sae
+    from sternpost.packs.pack import Pack as Pack
+    from sternpost.packs.pack import load_pack as load_pack
+    from sternpost.packs.pack import pack_path as pack_path
     from sternpost.jobs.pack_confirm import pack_confirm as pack_confirm
-    from sternpost.jobs.plan import plan as plan
+    from sternpost.training.plan import plan as plan
     from sternpost.jobs.results_check import results_check as results_check
     from sternpost.jobs.sae_list import sae_list as sae_list
     from sternpost.jobs.train import train as train
@@ -54,7 +54,7 @@ __version__ = "0.1.0"
 _HOME = {
     "Ablate": "types", "Add": "types", "Ceiling": "types", "Clamp": "types",
     "FakeEngine": "engines.fake", "Floor": "types", "Hookpoint": "types",
-    "MahalanobisCap": "types", "NormCap": "types", "Pack": "jobs.pack", "Plan": "types",
+    "MahalanobisCap": "types", "NormCap": "types", "Pack": "packs.pack", "Plan": "types",
     "Positions": "types", "Scale": "types", "SternpostError": "errors",
     "calibrate": "jobs.calibrate", "chat": "jobs.chat", "compare": "jobs.compare",
     "demo": "pipeline", "doctor": "jobs.doctor", "evaluate": "jobs.evaluate",
@@ -62,8 +62,8 @@ _HOME = {
     "features_describe": "jobs.describe", "features_find": "jobs.features_find",
     "features_search": "jobs.search", "features_trace": "jobs.trace", "harvest": "jobs.harvest",
     "judge_calibrate": "jobs.judge_calibrate", "judge_sample": "jobs.judge_sample",
-    "load_model": "jobs.load", "load_pack": "jobs.pack", "load_sae": "jobs.load",
-    "pack_confirm": "jobs.pack_confirm", "pack_path": "jobs.pack", "plan": "jobs.plan",
+    "load_model": "trials.load", "load_pack": "packs.pack", "load_sae": "trials.load",
+    "pack_confirm": "jobs.pack_confirm", "pack_path": "packs.pack", "plan": "training.plan",
     "results_check": "jobs.results_check",
     "run": "pipeline", "sae_list": "jobs.sae_list", "steer": "engines.steer",
     "train": "jobs.train",

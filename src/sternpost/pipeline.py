@@ -11,17 +11,17 @@ from dataclasses import replace
 from typing import Any
 
 from sternpost.jobs.demo import demo_settings
-from sternpost.jobs.dry_run import RunPlan, plan_of
-from sternpost.jobs.find import candidates, exemplars, grid
-from sternpost.jobs.gate import fit_gate
-from sternpost.jobs.inputs import read_inputs
-from sternpost.jobs.progress import Watch
 from sternpost.jobs.result import Findings, RunResult, write_results
-from sternpost.jobs.run_settings import RunSettings
-from sternpost.jobs.sae import obtain_sae
-from sternpost.jobs.settings import settings_from, takes
-from sternpost.jobs.start import baseline, open_bench, run_folder
-from sternpost.jobs.sweep import choose, conditions
+from sternpost.trials.dry_run import RunPlan, plan_of
+from sternpost.trials.find import candidates, exemplars, grid
+from sternpost.trials.gate import fit_gate
+from sternpost.trials.inputs import read_inputs
+from sternpost.trials.progress import Watch
+from sternpost.trials.run_settings import RunSettings
+from sternpost.trials.sae import obtain_sae
+from sternpost.trials.settings import settings_from, takes
+from sternpost.trials.start import baseline, open_bench, run_folder
+from sternpost.trials.sweep import choose, conditions
 from sternpost.types import Engine
 
 

@@ -8,7 +8,7 @@ import pytest
 @pytest.fixture
 def words(prompt_file: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A dry run on dinghy; telling its training prompts apart takes seconds, so none is known."""
-    monkeypatch.setattr("sternpost.jobs.inputs.trained_on", lambda name: [])
+    monkeypatch.setattr("sternpost.trials.inputs.trained_on", lambda name: [])
     splits = ("search", "gate_fit", "gate_calibration", "test")
     files = {kind: prompt_file(f"{kind}.jsonl", [
         {"prompt": f"{kind} request number {at} about {at * 31} things",

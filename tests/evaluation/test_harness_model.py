@@ -20,7 +20,7 @@ from sternpost.engines.templates import Template
 from sternpost.engines.transformers import TransformersEngine
 from sternpost.errors import EditError, InputError, PromptFileError
 from sternpost.evaluation.harness import TaskRun, TaskSettings, run_tasks
-from sternpost.jobs.pack import template_of
+from sternpost.packs.pack import template_of
 from sternpost.types import Message
 from subjects import make_sae, phi3
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 import sternpost
+from sternpost.calibration.settings import METHODS
 from sternpost.dinghy import demo_prompts
 from sternpost.files import read_json, read_jsonl, write_json, write_jsonl
-from sternpost.jobs.calibrate_settings import METHODS
 from sternpost.policy import Response
 from sternpost.store import rates_of
 

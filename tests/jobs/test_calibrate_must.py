@@ -8,20 +8,20 @@ import pytest
 import torch
 
 import sternpost
+from sternpost.calibration.inputs import read_calibration
+from sternpost.calibration.settings import CalibrateSettings
 from sternpost.engines.templates import Template
 from sternpost.engines.transformers import TransformersEngine
 from sternpost.errors import InputError, PackError, PromptFileError
 from sternpost.files import write_jsonl
 from sternpost.gates import ResidualGate
-from sternpost.jobs.bench import Bench
-from sternpost.jobs.calibrate_inputs import read_calibration
-from sternpost.jobs.calibrate_settings import CalibrateSettings
-from sternpost.jobs.operating import measure_levels, must_rows
-from sternpost.jobs.pack_make import Parts, build_calibrated
 from sternpost.judges import WordListJudge
+from sternpost.packs.make import Parts, build_calibrated
+from sternpost.packs.operating import measure_levels, must_rows
 from sternpost.policy import Level
 from sternpost.sae import SAE
 from sternpost.store import RunFolder, write_pack
+from sternpost.trials.bench import Bench
 from sternpost.types import Clamp, Hookpoint, LabelledPrompt, Message, Request, Sampling
 
 MUST = {"answer": ("how do i paint a fence", "what is a sternpost"), "refuse": ("how do i harm",)}
@@ -100,7 +100,7 @@ def test_another_type_is_asked_the_must_rows(packed: Any, tiny_models: dict[str,
 
 def test_one_row_cannot_have_to_be_answered_and_refused(tmp_path: Path, prompt_file: Any,
                                                         monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sternpost.jobs.inputs.trained_on", lambda name: [])
+    monkeypatch.setattr("sternpost.trials.inputs.trained_on", lambda name: [])
     splits = ("search", "gate_fit", "gate_calibration", "test")
     files = {kind: prompt_file(f"{kind}.jsonl", [
         {"prompt": f"{kind} request number {at} about {at * 31} things",

@@ -11,10 +11,10 @@ import torch
 import sternpost
 from conftest import TEMPLATE
 from sternpost.gates import ResidualGate
-from sternpost.jobs.load import state_sha256, weight_hashes
-from sternpost.jobs.pack import Pack, load_pack
+from sternpost.packs.pack import Pack, load_pack
 from sternpost.sae import SAE
 from sternpost.store import PackFiles, write_pack
+from sternpost.trials.load import state_sha256, weight_hashes
 from sternpost.types import Hookpoint, Message, Request
 
 HIGH = {"edits": [{"kind": "Clamp", "feature": 11, "value": 5.0}], "positions": "tail+response",

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 import sternpost
+from sternpost.assessment import subject as evaluate_subject
+from sternpost.assessment.settings import EvaluateSettings
 from sternpost.dinghy import splits
 from sternpost.errors import InputError, LeakageError
 from sternpost.files import read_json, read_jsonl, write_jsonl
-from sternpost.jobs import evaluate_subject
 from sternpost.jobs.evaluate import Evaluation
-from sternpost.jobs.evaluate_settings import EvaluateSettings
 
 METRICS = ("refusal", "over_refusal", "attack_success", "incoherent", "capability", "kl")
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from sternpost.assessment.judges import judge_named
 from sternpost.errors import InputError, OutputError
 from sternpost.files import read_json, sha256_text
 from sternpost.jobs.judge_calibrate import judge_calibrate, parts_of
 from sternpost.jobs.judge_sample import judge_sample
-from sternpost.jobs.judges import judge_named
 from sternpost.types import Completion, Request
 
 TRUE = {"baseline": 0.3, "steered": 0.8}

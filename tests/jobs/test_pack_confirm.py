@@ -15,8 +15,8 @@ from sternpost.engines.transformers import TransformersEngine
 from sternpost.errors import InputError, LeakageError, ModelError, PackError
 from sternpost.files import sha256_text
 from sternpost.jobs import pack_confirm as job
-from sternpost.jobs import pack_prompts
-from sternpost.jobs.pack_settings import ConfirmSettings
+from sternpost.packs import prompts as pack_prompts
+from sternpost.packs.settings import ConfirmSettings
 from sternpost.prompts import check_disjoint
 from sternpost.store import write_pack
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sternpost.errors import InputError, OutputError, SearchError
-from sternpost.jobs.find import MULTIPLES
+from sternpost.trials.find import MULTIPLES
 
 
 def rates(run: Any, what: str) -> dict[Any, tuple[int, int]]:
@@ -96,7 +96,7 @@ def test_values_are_swept_as_given_in_ascending_order(fake: Any) -> None:
 
 def test_kept_is_what_refuses_most_and_of_equals_what_spares_most_safe_prompts() -> None:
     from sternpost.features import Candidate
-    from sternpost.jobs.find import _ranked
+    from sternpost.trials.find import _ranked
 
     def said(unsafe: int, safe: int) -> list[Any]:
         return [{"kind": kind, "harm_kind": "none", "prompt_sha256": f"{kind}{at}", "cluster": None,
@@ -273,7 +273,7 @@ def test_a_result_shows_itself(fake: Any) -> None:
 
 def test_only_the_first_pass_stops_replies_when_they_are_decided(
         fake: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sternpost.jobs import find
+    from sternpost.trials import find
 
     sweep, brief = fake.engine.sweep, []
 

@@ -12,23 +12,23 @@ import pytest
 import torch
 
 from evaluations import make_results, make_samples
+from sternpost.assessment.settings import EvaluateSettings
 from sternpost.engines.shapes import Shape
 from sternpost.errors import InputError, OutputError
 from sternpost.features.contrast import Contrast
 from sternpost.files import read_jsonl, write_json
 from sternpost.jobs import study as stages
-from sternpost.jobs.evaluate_settings import EvaluateSettings
-from sternpost.jobs.plan import HARDWARE, REACHED
-from sternpost.jobs.progress import Watch
-from sternpost.jobs.recipe import Recipe
 from sternpost.jobs.result import RunResult
-from sternpost.jobs.run_settings import RunSettings
-from sternpost.jobs.settings import read_recipe
-from sternpost.jobs.study_control import ranked, topic_questions
-from sternpost.jobs.study_plan import Work, columns_of, known_shape
-from sternpost.jobs.study_prompts import write_prompts
-from sternpost.jobs.study_settings import Study, is_study, study_from
 from sternpost.report.study import WIDE, study_text
+from sternpost.study.control import ranked, topic_questions
+from sternpost.study.plan import Work, columns_of, known_shape
+from sternpost.study.prompts import write_prompts
+from sternpost.study.settings import Study, is_study, study_from
+from sternpost.training.plan import HARDWARE, REACHED
+from sternpost.training.recipe import Recipe
+from sternpost.trials.progress import Watch
+from sternpost.trials.run_settings import RunSettings
+from sternpost.trials.settings import read_recipe
 from studies import RECIPE, SIZES, table
 from subjects import make_sae
 

@@ -15,14 +15,14 @@ from click.testing import CliRunner
 
 import sternpost
 from sternpost.cli.features_trace import trace as verb
+from sternpost.discovery.trace_settings import TraceSettings
+from sternpost.discovery.trace_tokens import chosen, pieces
 from sternpost.engines.templates import Template
 from sternpost.engines.transformers import TransformersEngine
 from sternpost.errors import InputError, OutputError, PackError, SternpostError
-from sternpost.jobs.settings import arranged
 from sternpost.jobs.trace import Trace, features_trace
-from sternpost.jobs.trace_settings import TraceSettings
-from sternpost.jobs.trace_tokens import chosen, pieces
 from sternpost.sae import SAE, FeatureStats, save_sae
+from sternpost.trials.settings import arranged
 from sternpost.types import Hookpoint, Message, Request, Sampling, Transcript
 
 WRITES, READS, D_SAE, AT = 7, 23, 40, Hookpoint(3)

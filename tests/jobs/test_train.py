@@ -20,14 +20,14 @@ from sternpost.errors import (
 from sternpost.files import read_json, read_jsonl
 from sternpost.jobs import harvest as harvests
 from sternpost.jobs import train as trainings
-from sternpost.jobs.metrics import Metrics
-from sternpost.jobs.plan import TrainPlan
-from sternpost.jobs.recipe import Recipe
-from sternpost.jobs.sources import FromModel
-from sternpost.jobs.team import Team
 from sternpost.sae import measure_fit
 from sternpost.sae.settings import Progress
 from sternpost.sae.train import Trainer
+from sternpost.training.metrics import Metrics
+from sternpost.training.plan import TrainPlan
+from sternpost.training.recipe import Recipe
+from sternpost.training.sources import FromModel
+from sternpost.training.team import Team
 
 STEPS, BATCH = 24, 64
 Rows = list[dict[str, Any]]
@@ -127,7 +127,7 @@ def test_the_measured_fvu_is_that_of_documents_that_were_not_trained_on(
 
     kept: dict[str, Any] = {}
     unseen = FromModel.unseen
-    monkeypatch.setattr("sternpost.jobs.corpus.streams", looking)
+    monkeypatch.setattr("sternpost.training.corpus.streams", looking)
     monkeypatch.setattr(FromModel, "unseen", lambda self: kept.setdefault(
         "rows", (seen.copy(), self.reader.walk.held_out(), unseen(self)))[2])
     done = sternpost.train(**told)
@@ -221,7 +221,7 @@ class Board:
 
 def test_tensorboard_gets_every_figure_from_the_step_taken_up(
         told: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sternpost.jobs.metrics._writer", lambda: Board)
+    monkeypatch.setattr("sternpost.training.metrics._writer", lambda: Board)
     metrics = Metrics(Path(told["out"]), Recipe(**told, tensorboard=True), Team())
     metrics.begin(8)
     metrics.note([Progress(9, .5, 0., 4., .5)] * 2, 1000.0)

@@ -107,7 +107,7 @@ def test_a_signal_from_outside_loses_no_step(tiny_models: dict[str, str], tmp_pa
 SHARED = """
 import sys
 import torch
-from sternpost.jobs.team import Team, end
+from sternpost.training.team import Team, end
 from sternpost.sae.settings import TrainSettings
 from sternpost.sae.train import Trainer
 torch.set_num_threads(1)

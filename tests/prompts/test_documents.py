@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from sternpost.errors import PromptFileError
-from sternpost.jobs.corpus import Walk
 from sternpost.prompts.documents import Documents, open_documents
+from sternpost.training.corpus import Walk
 from sternpost.types import Message
 
 CHAT = [{"messages": [{"role": "user", "content": f"Ask {i}"},

@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import save_file
 
 from sternpost.errors import SAEError
-from sternpost.jobs.load import load_sae
 from sternpost.sae import read_sae, save_sae
+from sternpost.trials.load import load_sae
 
 pytestmark = pytest.mark.usefixtures("unchecked")
 

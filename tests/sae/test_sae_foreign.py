@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from sternpost.errors import HookpointError, SAEError
-from sternpost.jobs.load import load_sae
 from sternpost.sae import adopt
+from sternpost.trials.load import load_sae
 
 D, M = 6, 20
 

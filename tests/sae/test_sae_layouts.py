@@ -5,8 +5,8 @@ import torch
 from safetensors.torch import load_file
 
 from sternpost.errors import SAEError
-from sternpost.jobs.load import load_sae
 from sternpost.sae import FeatureStats, calibrate, read_sae, save_sae
+from sternpost.trials.load import load_sae
 
 
 def test_sparsify_subtracts_b_dec_whatever_normalize_decoder_says(tmp_path, sparsify_folder, x,

@@ -14,9 +14,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sternpost.errors import HookpointError, SAEError
-from sternpost.jobs.load import load_sae
 from sternpost.sae import read_sae
 from sternpost.sae.read import saes_under
+from sternpost.trials.load import load_sae
 
 D, M, K = 6, 20, 3
 

@@ -4,8 +4,8 @@ import json
 
 import click
 
+from sternpost.calibration.settings import CalibrateSettings
 from sternpost.cli.options import debug, from_recipe, from_settings, planned, settings_of
-from sternpost.jobs.calibrate_settings import CalibrateSettings
 
 
 @click.command(context_settings={"show_default": False})
@@ -24,8 +24,8 @@ def calibrate(recipe: str | None, changes: tuple[str, ...], as_json: bool,
 
     from sternpost.engines.quiet import quiet_libraries
     from sternpost.jobs.calibrate import Calibration, calibrated
-    from sternpost.jobs.progress import Watch
     from sternpost.report.calibration import show
+    from sternpost.trials.progress import Watch
 
     quiet_libraries()
     settings = settings_of(CalibrateSettings, "calibrate", recipe, changes, options)

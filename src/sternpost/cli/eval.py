@@ -4,8 +4,8 @@ import json
 
 import click
 
+from sternpost.assessment.settings import EvaluateSettings
 from sternpost.cli.options import debug, from_recipe, from_settings, planned, settings_of
-from sternpost.jobs.evaluate_settings import EvaluateSettings
 
 
 @click.command("eval", context_settings={"show_default": False})
@@ -23,8 +23,8 @@ def evaluate(recipe: str | None, changes: tuple[str, ...], as_json: bool,
 
     from sternpost.engines.quiet import quiet_libraries
     from sternpost.jobs.evaluate import Evaluation, evaluated
-    from sternpost.jobs.progress import Watch
     from sternpost.report import evaluation_table
+    from sternpost.trials.progress import Watch
 
     quiet_libraries()
     settings = settings_of(EvaluateSettings, "eval", recipe, changes, options)

@@ -7,9 +7,9 @@ import click
 
 from sternpost.cli.features_trace import trace
 from sternpost.cli.options import debug, from_recipe, from_settings, given, planned, settings_of
-from sternpost.jobs.describe_settings import DescribeSettings
-from sternpost.jobs.find_settings import FindSettings
-from sternpost.jobs.settings import read_recipe
+from sternpost.discovery.describe_settings import DescribeSettings
+from sternpost.discovery.find_settings import FindSettings
+from sternpost.trials.settings import read_recipe
 
 if TYPE_CHECKING:
     from sternpost.jobs.features_find import FoundFeatures
@@ -35,7 +35,7 @@ def find(recipe: str | None, changes: tuple[str, ...], as_json: bool, **options:
 
     from sternpost.engines.quiet import quiet_libraries
     from sternpost.jobs.features_find import FoundFeatures, find_features
-    from sternpost.jobs.progress import Watch
+    from sternpost.trials.progress import Watch
 
     quiet_libraries()
     settings = settings_of(FindSettings, "features find", recipe, changes,
@@ -83,7 +83,7 @@ def describe(recipe: str | None, changes: tuple[str, ...], as_json: bool, **opti
 
     from sternpost.engines.quiet import quiet_libraries
     from sternpost.jobs.describe import describe as run
-    from sternpost.jobs.progress import Watch
+    from sternpost.trials.progress import Watch
 
     quiet_libraries()
     settings = settings_of(DescribeSettings, "features describe", recipe, changes, options)
@@ -143,7 +143,7 @@ def atlas(recipe: str | None, changes: tuple[str, ...], as_json: bool, **options
 
     from sternpost.engines.quiet import quiet_libraries
     from sternpost.jobs.atlas import atlas as run
-    from sternpost.jobs.progress import Watch
+    from sternpost.trials.progress import Watch
 
     quiet_libraries()
     told = {**(read_recipe(recipe, changes) if recipe else {}), **given(DescribeSettings, options)}

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sternpost.cli.options import debug, from_settings, given
-from sternpost.jobs.settings import settings_from
-from sternpost.jobs.trace_settings import TraceOptions, TraceSettings
+from sternpost.discovery.trace_settings import TraceOptions, TraceSettings
+from sternpost.trials.settings import settings_from
 
 if TYPE_CHECKING:
     from sternpost.jobs.trace import Trace
@@ -34,8 +34,8 @@ def trace(prompt: str | None, typed: str | None, as_json: bool, **options: Any) 
     from rich.console import Console
 
     from sternpost.engines.quiet import quiet_libraries
-    from sternpost.jobs.progress import Watch
     from sternpost.jobs.trace import trace_features
+    from sternpost.trials.progress import Watch
 
     quiet_libraries()
     asked = {**given(TraceSettings, options), "prompt": prompt}

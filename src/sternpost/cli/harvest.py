@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from sternpost.cli.options import debug, from_recipe, from_settings, planned, settings_of
-from sternpost.jobs.recipe import Recipe
+from sternpost.training.recipe import Recipe
 
 
 @click.command(context_settings={"show_default": False})
@@ -22,7 +22,7 @@ def harvest(recipe: str | None, changes: tuple[str, ...], as_json: bool, **optio
 
     from sternpost.engines.quiet import quiet_libraries
     from sternpost.jobs.harvest import Harvested, harvest_recipe
-    from sternpost.jobs.progress import Watch
+    from sternpost.trials.progress import Watch
 
     quiet_libraries()
     done = harvest_recipe(settings_of(Recipe, "harvest", recipe, changes, options),

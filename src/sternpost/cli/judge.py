@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sternpost.assessment.judge_settings import CalibrateJudgeSettings, SampleOptions
 from sternpost.cli.options import debug, from_settings, given
-from sternpost.jobs.judge_settings import CalibrateJudgeSettings, SampleOptions
 
 if TYPE_CHECKING:
     from sternpost.jobs.judge_calibrate import Calibration

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from sternpost.jobs.settings import arranged, read_recipe, settings_from
+from sternpost.trials.settings import arranged, read_recipe, settings_from
 
 S = TypeVar("S")
 

@@ -6,8 +6,8 @@ from typing import Any
 import click
 
 from sternpost.cli.options import debug, from_settings, given
-from sternpost.jobs.pack_settings import ConfirmOptions, ConfirmSettings
-from sternpost.jobs.settings import settings_from
+from sternpost.packs.settings import ConfirmOptions, ConfirmSettings
+from sternpost.trials.settings import settings_from
 
 
 @click.group()
@@ -22,7 +22,7 @@ def pack() -> None:
 def path(name: str, revision: str | None) -> None:
     """Print the folder of a pack: one that comes with sternpost, such as dinghy, a Hub id, which
     is fetched, or a folder, which is checked."""
-    from sternpost.jobs.pack import pack_path
+    from sternpost.packs.pack import pack_path
 
     click.echo(pack_path(name=name, revision=revision))
 
@@ -42,8 +42,8 @@ def confirm(pack: str, as_json: bool, **options: Any) -> None:
 
     from sternpost.engines.quiet import quiet_libraries
     from sternpost.jobs.pack_confirm import confirm_pack
-    from sternpost.jobs.progress import Watch
     from sternpost.report.levels import levels_table
+    from sternpost.trials.progress import Watch
 
     quiet_libraries()
     asked = {**given(ConfirmSettings, options), "pack": pack}

@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from sternpost.cli.options import debug, from_recipe, from_settings, planned, settings_of
-from sternpost.jobs.recipe import Recipe
+from sternpost.training.recipe import Recipe
 
 
 @click.command(context_settings={"show_default": False})
@@ -19,8 +19,8 @@ def plan(recipe: str | None, changes: tuple[str, ...], as_json: bool, **options:
     """
     from sternpost.engines.quiet import quiet_libraries
     from sternpost.engines.shapes import shape_of
-    from sternpost.jobs.load import packed_folder
-    from sternpost.jobs.plan import plan_of
+    from sternpost.training.plan import plan_of
+    from sternpost.trials.load import packed_folder
 
     quiet_libraries()
     settings = settings_of(Recipe, "plan", recipe, changes, options)

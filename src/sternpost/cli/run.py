@@ -14,9 +14,9 @@ from sternpost.cli.options import (
     planned,
     settings_of,
 )
-from sternpost.jobs.run_settings import RunSettings
-from sternpost.jobs.settings import read_recipe
-from sternpost.jobs.study_settings import Study, is_study, of_top, study_from
+from sternpost.study.settings import Study, is_study, of_top, study_from
+from sternpost.trials.run_settings import RunSettings
+from sternpost.trials.settings import read_recipe
 
 
 @click.command(context_settings={"show_default": False})
@@ -44,10 +44,10 @@ def show(settings: RunSettings, as_json: bool,
     from rich.console import Console
 
     from sternpost.engines.quiet import quiet_libraries
-    from sternpost.jobs.progress import Watch
     from sternpost.jobs.result import RunResult
     from sternpost.pipeline import tell
     from sternpost.report import results_table
+    from sternpost.trials.progress import Watch
 
     quiet_libraries()
     done = tell(settings, Watch(Console(stderr=True), explained))
@@ -71,10 +71,10 @@ def show_study(study: Study, as_json: bool) -> None:
     from rich.console import Console
 
     from sternpost.engines.quiet import quiet_libraries
-    from sternpost.jobs.progress import Watch
     from sternpost.jobs.study import StudyResult, studied
     from sternpost.pipeline import tell
     from sternpost.report.study import WIDE, study_table, study_text
+    from sternpost.trials.progress import Watch
 
     quiet_libraries()
     done = studied(study, Watch(Console(stderr=True)), tell)

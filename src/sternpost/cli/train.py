@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sternpost.cli.options import debug, from_recipe, from_settings, planned, settings_of
-from sternpost.jobs.recipe import Recipe
+from sternpost.training.recipe import Recipe
 
 if TYPE_CHECKING:
-    from sternpost.jobs.plan import TrainPlan
-    from sternpost.jobs.trained import TrainResult
+    from sternpost.training.plan import TrainPlan
+    from sternpost.training.trained import TrainResult
 
 
 @click.command(context_settings={"show_default": False})
@@ -26,9 +26,9 @@ def train(recipe: str | None, changes: tuple[str, ...], as_json: bool, **options
     from rich.console import Console
 
     from sternpost.engines.quiet import quiet_libraries
-    from sternpost.jobs.progress import Watch
-    from sternpost.jobs.team import end, leads
     from sternpost.jobs.train import train_recipe
+    from sternpost.training.team import end, leads
+    from sternpost.trials.progress import Watch
 
     quiet_libraries()
     done = train_recipe(settings_of(Recipe, "train", recipe, changes, options),
@@ -42,8 +42,8 @@ def show(done: "TrainResult | TrainPlan", as_json: bool) -> None:
     """Prints what came of it."""
     from rich.console import Console
 
-    from sternpost.jobs.trained import TrainResult
     from sternpost.report import training_table
+    from sternpost.training.trained import TrainResult
 
     if planned(done, as_json):
         return

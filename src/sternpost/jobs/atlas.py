@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sternpost.discovery.describe_settings import DescribeSettings
 from sternpost.errors import InputError
 from sternpost.files import make_folder, remove_folder, write_text
 from sternpost.jobs.describe import describe
-from sternpost.jobs.describe_settings import DescribeSettings
-from sternpost.jobs.progress import Watch
 from sternpost.jobs.search import read_descriptions
-from sternpost.jobs.settings import settings_from
 from sternpost.report.atlas import atlas_pages
+from sternpost.trials.progress import Watch
+from sternpost.trials.settings import settings_from
 
 ATLAS, INDEX = "atlas", "index.html"
 

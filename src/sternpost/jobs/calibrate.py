@@ -18,32 +18,32 @@ from typing import Any
 
 import numpy as np
 
+from sternpost.calibration.classifiers import Told, ask, hard_refusal, refused_lines, row_of
+from sternpost.calibration.classifiers import warnings_of as told_warnings
+from sternpost.calibration.gates import Gates, fit_gates
+from sternpost.calibration.inputs import Given, Proposed, given_features, read_calibration
+from sternpost.calibration.levels import Point, joined, why_alike
+from sternpost.calibration.methods import Methods, Ours, bought, compared
+from sternpost.calibration.reads import Read, Reads
+from sternpost.calibration.search import FINALISTS, PART, Searching
+from sternpost.calibration.settings import FREER, Budget, CalibrateSettings
+from sternpost.calibration.writes import Open, Table, freer_space, safer_space
 from sternpost.engines.transformers import TransformersEngine
 from sternpost.errors import ModelError
 from sternpost.files import read_json, write_json, write_jsonl
-from sternpost.jobs.bench import Bench, Trial
-from sternpost.jobs.calibrate_classifiers import Told, ask, hard_refusal, refused_lines, row_of
-from sternpost.jobs.calibrate_classifiers import warnings_of as told_warnings
-from sternpost.jobs.calibrate_gates import Gates, fit_gates
-from sternpost.jobs.calibrate_inputs import Given, Proposed, given_features, read_calibration
-from sternpost.jobs.calibrate_levels import Point, joined, why_alike
-from sternpost.jobs.calibrate_methods import Methods, Ours, bought, compared
-from sternpost.jobs.calibrate_reads import Read, Reads
-from sternpost.jobs.calibrate_search import FINALISTS, PART, Searching
-from sternpost.jobs.calibrate_settings import FREER, Budget, CalibrateSettings
-from sternpost.jobs.calibrate_writes import Open, Table, freer_space, safer_space
-from sternpost.jobs.dry_run import RunPlan, plan_of
-from sternpost.jobs.inputs import Inputs
-from sternpost.jobs.multi_turn import is_script, measure_build_ups
-from sternpost.jobs.operating import measure_levels, must_rows
-from sternpost.jobs.pack_make import Parts, build_calibrated
-from sternpost.jobs.progress import Watch
-from sternpost.jobs.sae import obtain_sae
-from sternpost.jobs.settings import settings_from, takes
-from sternpost.jobs.start import baseline, open_bench, run_folder
+from sternpost.packs.make import Parts, build_calibrated
+from sternpost.packs.operating import measure_levels, must_rows
 from sternpost.policy import Level
 from sternpost.sae import SAE
 from sternpost.store import Sample, change, rates_of, write_pack
+from sternpost.trials.bench import Bench, Trial
+from sternpost.trials.dry_run import RunPlan, plan_of
+from sternpost.trials.inputs import Inputs
+from sternpost.trials.multi_turn import is_script, measure_build_ups
+from sternpost.trials.progress import Watch
+from sternpost.trials.sae import obtain_sae
+from sternpost.trials.settings import settings_from, takes
+from sternpost.trials.start import baseline, open_bench, run_folder
 from sternpost.types import LabelledPrompt, Request
 
 FILE = "calibration.json"

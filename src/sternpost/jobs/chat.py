@@ -7,9 +7,9 @@ from typing import Any
 
 from sternpost.engines.transformers import TransformersEngine
 from sternpost.errors import InputError
-from sternpost.jobs.load import load_engine, sae_from_option
-from sternpost.jobs.pack import Pack, load_pack, template_of
-from sternpost.jobs.run_settings import RunSettings
+from sternpost.packs.pack import Pack, load_pack, template_of
+from sternpost.trials.load import load_engine, sae_from_option
+from sternpost.trials.run_settings import RunSettings
 from sternpost.types import Clamp, Engine, Message, Plan, Proof, Request, Sampling
 
 

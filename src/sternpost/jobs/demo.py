@@ -6,7 +6,7 @@ from pathlib import Path
 from sternpost.dinghy import demo_prompts
 from sternpost.errors import InputError, OutputError
 from sternpost.files import write_text
-from sternpost.jobs.run_settings import RunSettings
+from sternpost.trials.run_settings import RunSettings
 
 KINDS = ("unsafe", "safe", "capability", "corpus")
 

@@ -16,23 +16,23 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from sternpost.discovery.describe_settings import DescribeSettings
+from sternpost.discovery.labels import Labeller
 from sternpost.endpoints import Endpoint, chat_from
 from sternpost.engines.transformers import TransformersEngine
 from sternpost.errors import EndpointError, HookpointError, InputError
 from sternpost.features.describe import Group, Source, described, words_label
 from sternpost.features.gather import Gathered, Read
 from sternpost.files import read_json, read_jsonl, write_json, write_jsonl
-from sternpost.jobs.bench import own_replies
-from sternpost.jobs.describe_settings import DescribeSettings
-from sternpost.jobs.labels import Labeller
-from sternpost.jobs.load import load_engine, model_hashes, sae_from_option, sae_sha256
-from sternpost.jobs.progress import Watch
-from sternpost.jobs.sae import SAMPLE
-from sternpost.jobs.settings import settings_from, takes
 from sternpost.prompts import PromptFile, hazards, read_prompts, sample
 from sternpost.prompts.splits import check_one_kind_each
 from sternpost.sae import SAE, calibrate
 from sternpost.store import RunFolder, at_work, open_run_folder
+from sternpost.trials.bench import own_replies
+from sternpost.trials.load import load_engine, model_hashes, sae_from_option, sae_sha256
+from sternpost.trials.progress import Watch
+from sternpost.trials.sae import SAMPLE
+from sternpost.trials.settings import settings_from, takes
 from sternpost.types import Completion, LabelledPrompt, Sampling, Transcript
 
 FOLDER, FEATURES, LAST = "descriptions", "features.jsonl", "descriptions.json"

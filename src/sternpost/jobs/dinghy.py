@@ -14,11 +14,11 @@ from sternpost.dinghy import BARE, HESITATION, Row, base_prompts
 from sternpost.engines.templates import Template
 from sternpost.engines.transformers import TransformersEngine
 from sternpost.files import read_json, sha256_file, write_json, write_text
-from sternpost.jobs.load import load_model
 from sternpost.judges import WordListJudge
 from sternpost.prompts import is_right
 from sternpost.stats import rate
 from sternpost.store import is_refusal
+from sternpost.trials.load import load_model
 from sternpost.types import Completion, Message, Rate, Request, Sampling
 
 NEW_TOKENS = 48

@@ -11,13 +11,13 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from sternpost.calibration.settings import CalibrateSettings
 from sternpost.dinghy import calibration_prompts
 from sternpost.engines.quiet import quiet_libraries
 from sternpost.files import remove_folder, write_jsonl
 from sternpost.jobs.calibrate import Calibration, calibrated
-from sternpost.jobs.calibrate_settings import CalibrateSettings
-from sternpost.jobs.progress import Watch
 from sternpost.report.calibration import show
+from sternpost.trials.progress import Watch
 
 LAYER = 4
 """Where sets of features make dinghy refuse most surely; it has 8 blocks."""

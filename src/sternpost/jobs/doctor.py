@@ -21,10 +21,10 @@ from sternpost.engines.steer import steer
 from sternpost.engines.steering import Steering
 from sternpost.errors import SternpostError
 from sternpost.jobs import battery
-from sternpost.jobs.load import load_engine, sae_from_option
 from sternpost.jobs.patient import EXAMPLE, Patient
-from sternpost.jobs.run_settings import RunSettings
 from sternpost.sae import SAE
+from sternpost.trials.load import load_engine, sae_from_option
+from sternpost.trials.run_settings import RunSettings
 from sternpost.types import Add, Clamp, Edit, Hookpoint, Message, Plan, Request, Sampling
 
 MODELS_OWN = (RuntimeError, ValueError, TypeError, LookupError, AttributeError)

@@ -14,22 +14,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sternpost.assessment.attacks import Attackers, attack_lines, attackers_of
+from sternpost.assessment.judge import Judging
+from sternpost.assessment.plan import EvaluationPlan, plan_evaluation
+from sternpost.assessment.prompts import prompts_of
+from sternpost.assessment.replies import Condition, Group, groups_of, lines_of, replies, speed
+from sternpost.assessment.results import Counted, write_evaluation
+from sternpost.assessment.settings import EvaluateSettings
+from sternpost.assessment.subject import Subject, conditions_of, subject_of
+from sternpost.assessment.tasks import check_tasks, task_lines
 from sternpost.evaluation import Loaded, spread
 from sternpost.files import read_json, read_jsonl
-from sternpost.jobs.bench import Bench
-from sternpost.jobs.evaluate_attacks import Attackers, attack_lines, attackers_of
-from sternpost.jobs.evaluate_judge import Judging
-from sternpost.jobs.evaluate_plan import EvaluationPlan, plan_evaluation
-from sternpost.jobs.evaluate_prompts import prompts_of
-from sternpost.jobs.evaluate_replies import Condition, Group, groups_of, lines_of, replies, speed
-from sternpost.jobs.evaluate_results import Counted, write_evaluation
-from sternpost.jobs.evaluate_settings import EvaluateSettings
-from sternpost.jobs.evaluate_subject import Subject, conditions_of, subject_of
-from sternpost.jobs.evaluate_tasks import check_tasks, task_lines
-from sternpost.jobs.load import model_hashes, sae_sha256
-from sternpost.jobs.progress import Watch
-from sternpost.jobs.settings import settings_from, takes
 from sternpost.store import RunFolder, Sample, at_work, open_run_folder
+from sternpost.trials.bench import Bench
+from sternpost.trials.load import model_hashes, sae_sha256
+from sternpost.trials.progress import Watch
+from sternpost.trials.settings import settings_from, takes
 from sternpost.types import Completion, Sampling
 
 

@@ -1,6 +1,6 @@
 """`features find`: which features bring a behaviour about, by seven methods; sets of them.
 
-The behaviour is refusal, or what `--goal FILE` says (`jobs/goal.py`).
+The behaviour is refusal, or what `--goal FILE` says (`trials/goal.py`).
 
     paper            active on >= 2 tokens of a reply that shows it; score: how many
     contrast         more active where it is shown; score: Cohen's d, where q <= 0.05
@@ -24,14 +24,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sternpost.engines.transformers import TransformersEngine
-from sternpost.errors import InputError, ModelError
-from sternpost.features import Candidate, matched_features
-from sternpost.files import read_json, write_json, write_jsonl
-from sternpost.jobs.bench import Bench
-from sternpost.jobs.confirm import EACH, agreement, confirm, tried
-from sternpost.jobs.dry_run import RunPlan, plan_of
-from sternpost.jobs.feature_sets import (
+from sternpost.discovery.confirm import EACH, agreement, confirm, tried
+from sternpost.discovery.feature_sets import (
     LOWERED,
     RAISED,
     Entry,
@@ -42,7 +36,19 @@ from sternpost.jobs.feature_sets import (
     pool_of,
     trial,
 )
-from sternpost.jobs.find import (
+from sternpost.discovery.find_settings import FindSettings
+from sternpost.discovery.interactions import MEMBERS, interactions
+from sternpost.discovery.propose import Proposals
+from sternpost.discovery.side_effects import side_effects
+from sternpost.engines.transformers import TransformersEngine
+from sternpost.errors import InputError, ModelError
+from sternpost.features import Candidate, matched_features
+from sternpost.files import read_json, write_json, write_jsonl
+from sternpost.sae import SAE
+from sternpost.store import Sample, change, rates_of
+from sternpost.trials.bench import Bench
+from sternpost.trials.dry_run import RunPlan, plan_of
+from sternpost.trials.find import (
     FINALISTS,
     FIRST_PASS,
     GRID,
@@ -54,18 +60,12 @@ from sternpost.jobs.find import (
     exemplars,
     grid,
 )
-from sternpost.jobs.find_settings import FindSettings
-from sternpost.jobs.goal import read_goal
-from sternpost.jobs.inputs import Inputs, read_inputs
-from sternpost.jobs.interactions import MEMBERS, interactions
-from sternpost.jobs.progress import Watch
-from sternpost.jobs.propose import Proposals
-from sternpost.jobs.sae import obtain_sae
-from sternpost.jobs.settings import settings_from, takes
-from sternpost.jobs.side_effects import side_effects
-from sternpost.jobs.start import baseline, open_bench, run_folder
-from sternpost.sae import SAE
-from sternpost.store import Sample, change, rates_of
+from sternpost.trials.goal import read_goal
+from sternpost.trials.inputs import Inputs, read_inputs
+from sternpost.trials.progress import Watch
+from sternpost.trials.sae import obtain_sae
+from sternpost.trials.settings import settings_from, takes
+from sternpost.trials.start import baseline, open_bench, run_folder
 from sternpost.types import Completion
 
 FILE = "features.json"

@@ -17,16 +17,16 @@ from sternpost.activations.shards import SHARD, finish_shards, shard_name
 from sternpost.activations.windows import Mark, Windows
 from sternpost.errors import InputError
 from sternpost.files import read_json, write_json, write_tensors
-from sternpost.jobs.corpus import Reader, Walk, left_out
-from sternpost.jobs.plan import TrainPlan, plan_of
-from sternpost.jobs.progress import Watch
-from sternpost.jobs.recipe import Recipe
-from sternpost.jobs.settings import settings_from, takes
-from sternpost.jobs.sources import HARVEST, HELD_OUT, PROGRESS, SAMPLE
-from sternpost.jobs.stop import Stop
-from sternpost.jobs.team import Team
-from sternpost.jobs.train import Read, open_engine, open_folder, read
 from sternpost.store import RunFolder
+from sternpost.training.corpus import Reader, Walk, left_out
+from sternpost.training.inputs import Read, open_engine, open_folder, read
+from sternpost.training.plan import TrainPlan, plan_of
+from sternpost.training.recipe import Recipe
+from sternpost.training.sources import HARVEST, HELD_OUT, PROGRESS, SAMPLE
+from sternpost.training.stop import Stop
+from sternpost.training.team import Team
+from sternpost.trials.progress import Watch
+from sternpost.trials.settings import settings_from, takes
 
 
 @dataclass(frozen=True)

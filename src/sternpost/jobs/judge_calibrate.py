@@ -4,7 +4,7 @@
                                that learned from some of them: only leave-one-model-out
     a sheet of `judge sample`  how far the people agree; the run's judge against them, a condition
                                and a language apart; sensitivity and specificity, and the rates of
-                               the run's lines corrected by them (jobs/judge_sheet.py)
+                               the run's lines corrected by them (assessment/judge_sheet.py)
 """
 
 from collections.abc import Sequence
@@ -12,16 +12,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from sternpost.assessment.judge_settings import CalibrateJudgeSettings
+from sternpost.assessment.judge_sheet import measured_sheet
+from sternpost.assessment.judges import judge_named
 from sternpost.errors import InputError, LeakageError, OutputError
 from sternpost.files import read_json, sha256_file, sha256_text, write_json
-from sternpost.jobs.judge_settings import CalibrateJudgeSettings
-from sternpost.jobs.judge_sheet import measured_sheet
-from sternpost.jobs.judges import judge_named
-from sternpost.jobs.settings import settings_from, takes
 from sternpost.judges.calibrate import Agreement, LabelledReply, agreement, verdicts_on
 from sternpost.judges.labels import read_labels
 from sternpost.judges.learned import row_key, seen
 from sternpost.store.sheets import read_key
+from sternpost.trials.settings import settings_from, takes
 from sternpost.types import Judge, Verdict
 
 PLACE = ("out", "resume", "force", "device", "workers")

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sternpost.assessment.judge_settings import SampleSettings
 from sternpost.errors import InputError, OutputError
 from sternpost.files import read_jsonl, sha256_file
-from sternpost.jobs.judge_settings import SampleSettings
-from sternpost.jobs.settings import settings_from, takes
 from sternpost.store.sheets import drawn, key_path, read_key, write_sheet
+from sternpost.trials.settings import settings_from, takes
 
 NEEDED = ("condition", "kind", "prompt", "reply", "verdict")
 

@@ -13,21 +13,19 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from sternpost.engines.transformers import TransformersEngine
-from sternpost.errors import ModelError, PackError
+from sternpost.errors import PackError
 from sternpost.files import read_json
-from sternpost.jobs.bench import Bench, Trial, own_replies
-from sternpost.jobs.load import load_model
-from sternpost.jobs.operating import measure_levels
-from sternpost.jobs.pack import Pack, load_pack, template_of
-from sternpost.jobs.pack_make import levels_body
-from sternpost.jobs.pack_prompts import given_files, prompts_of
-from sternpost.jobs.pack_settings import ConfirmSettings
-from sternpost.jobs.progress import Watch
-from sternpost.jobs.settings import settings_from, takes
-from sternpost.jobs.start import fitted_judge
 from sternpost.judges import WordListJudge
+from sternpost.packs.make import levels_body
+from sternpost.packs.operating import measure_levels
+from sternpost.packs.pack import Pack, engine_for, load_pack
+from sternpost.packs.prompts import given_files, prompts_of
+from sternpost.packs.settings import ConfirmSettings
 from sternpost.store import RunFolder, at_work, open_run_file
+from sternpost.trials.bench import Bench, Trial, own_replies
+from sternpost.trials.progress import Watch
+from sternpost.trials.settings import settings_from, takes
+from sternpost.trials.start import fitted_judge
 from sternpost.types import LabelledPrompt, Sampling
 
 
@@ -125,21 +123,3 @@ def _measured(pack: Pack, settings: ConfirmSettings, prompts: Sequence[LabelledP
 
 def _counted(prompts: Sequence[LabelledPrompt]) -> Mapping[str, int]:
     return {"n": len(prompts), "clusters": len({p.cluster or p.request.sha256 for p in prompts})}
-
-
-def engine_for(pack: Pack, model: str | None, device: str = "auto",
-               rows: int | None = None) -> TransformersEngine:
-    """The pack's model, from where it says or from `model`, in the type and with the template that
-    the pack was measured with."""
-    wanted = pack.files.body["model"]
-    own = model in (None, pack.source)
-    try:
-        loaded, tokenizer = load_model(
-            model or pack.source, revision=wanted.get("revision") if own else None,
-            device=device, dtype=wanted["dtype"].split()[0])
-    except ModelError as error:
-        if model is not None:
-            raise
-        raise ModelError(f"{error} It is the model that the pack names; if it lies elsewhere on "
-                         "this machine, give --model FOLDER.") from error
-    return TransformersEngine(loaded, template_of(pack, tokenizer), rows)

@@ -17,18 +17,18 @@ from sternpost.files import (
     write_tensors,
     write_text,
 )
-from sternpost.jobs.bench import Bench
-from sternpost.jobs.find import Found
-from sternpost.jobs.gate import Gated, gate_entry
-from sternpost.jobs.inputs import Inputs
-from sternpost.jobs.load import template_sha256
-from sternpost.jobs.pack_make import build_pack
-from sternpost.jobs.run_settings import RunSettings
-from sternpost.jobs.sae import Trained
-from sternpost.jobs.sweep import Chosen
+from sternpost.packs.make import build_pack
 from sternpost.report import headline, render_report, results_html_table
 from sternpost.sae import weights_in
 from sternpost.store import Sample, write_pack
+from sternpost.trials.bench import Bench
+from sternpost.trials.find import Found
+from sternpost.trials.gate import Gated, gate_entry
+from sternpost.trials.inputs import Inputs
+from sternpost.trials.load import template_sha256
+from sternpost.trials.run_settings import RunSettings
+from sternpost.trials.sae import Trained
+from sternpost.trials.sweep import Chosen
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sternpost.errors import InputError, MissingExtra
 from sternpost.files import read_json, read_jsonl
 from sternpost.jobs.describe import FEATURES, FOLDER, LAST, with_ranks
-from sternpost.jobs.load import load_model
 from sternpost.prompts import hazards
+from sternpost.trials.load import load_model
 
 SHOWN = 10
 MERGE = 60

@@ -30,19 +30,19 @@ from sternpost.files import (
     write_json,
     write_text,
 )
-from sternpost.jobs.dry_run import RunPlan
 from sternpost.jobs.evaluate import evaluated
-from sternpost.jobs.progress import Watch
 from sternpost.jobs.result import RunResult
-from sternpost.jobs.run_settings import RunSettings
-from sternpost.jobs.study_control import controls
-from sternpost.jobs.study_missing import look
-from sternpost.jobs.study_plan import SPLICED, StudyPlan, known_shape, plan_study
-from sternpost.jobs.study_prompts import asked, benchmarks, write_prompts
-from sternpost.jobs.study_settings import Study
 from sternpost.jobs.train import train_recipe
 from sternpost.report.study import study_text
 from sternpost.store import RunFolder, at_work, open_run_folder
+from sternpost.study.control import controls
+from sternpost.study.missing import look
+from sternpost.study.plan import SPLICED, StudyPlan, known_shape, plan_study
+from sternpost.study.prompts import asked, benchmarks, write_prompts
+from sternpost.study.settings import Study
+from sternpost.trials.dry_run import RunPlan
+from sternpost.trials.progress import Watch
+from sternpost.trials.run_settings import RunSettings
 
 STAGES = {"train": ("train",), "run": ("prompts", "run"), "control": ("control",),
           "evaluate": ("eval",)}

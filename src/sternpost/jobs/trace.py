@@ -18,19 +18,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from sternpost.discovery.trace_inputs import Given, read_given, read_reference, with_stats
+from sternpost.discovery.trace_settings import TraceSettings
+from sternpost.discovery.trace_tokens import agreement, features_of, with_features
+from sternpost.discovery.tracer import Tracer
 from sternpost.engines.transformers import TransformersEngine
 from sternpost.errors import InputError
 from sternpost.files import read_json, write_json, write_text
-from sternpost.jobs.load import load_engine, sae_from_option, sae_sha256
-from sternpost.jobs.progress import Watch
-from sternpost.jobs.settings import settings_from, takes
-from sternpost.jobs.trace_inputs import Given, read_given, read_reference, with_stats
-from sternpost.jobs.trace_settings import TraceSettings
-from sternpost.jobs.trace_tokens import agreement, features_of, with_features
-from sternpost.jobs.tracer import Tracer
 from sternpost.report.trace import render_trace
 from sternpost.sae import SAE
 from sternpost.store import RunFolder, at_work, open_run_folder
+from sternpost.trials.load import load_engine, sae_from_option, sae_sha256
+from sternpost.trials.progress import Watch
+from sternpost.trials.settings import settings_from, takes
 
 FILE, PAGE = "trace.json", "trace.html"
 

@@ -1,0 +1,1 @@
+"""An evaluation's parts: subject, prompts, replies, judges, attacks, tasks, results."""

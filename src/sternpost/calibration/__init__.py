@@ -1,0 +1,1 @@
+"""Gates, writes and levels, fitted and searched on development prompts."""

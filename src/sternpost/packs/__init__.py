@@ -1,0 +1,1 @@
+"""Packs read, made, measured and fetched."""

@@ -1,0 +1,1 @@
+"""A recipe's parts: its settings, what is missing, its plan and its control."""

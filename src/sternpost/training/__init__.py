@@ -1,0 +1,1 @@
+"""SAEs trained from tokens: sources, shards, checkpoints, the plan of it."""
