@@ -107,7 +107,7 @@ def test_a_rate_over_clusters(k: int, p: float, within: float) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("k", "p", "within", "low", "high"), [
-    (5, .5, .3, 85, 97), (10, .3, .3, 91, 97), (20, .1, .3, 89, 97), (100, .02, .3, 87, 97),
+    (5, .5, .3, 90, 97), (10, .3, .3, 91, 97), (20, .1, .3, 93, 97), (100, .02, .3, 93, 97),
     (20, .02, .1, 95, 100)])
 def test_few_clusters_with_hits_are_as_far_off_as_the_docstring_says(
         k: int, p: float, within: float, low: float, high: float) -> None:
@@ -123,7 +123,7 @@ def test_few_clusters_with_hits_are_as_far_off_as_the_docstring_says(
 @pytest.mark.parametrize(("k", "size", "up", "down"), [
     (100, 1, .2, .1), (300, 1, .05, .02), (150, 1, .3, 0), (60, 3, .2, .1), (100, 3, .05, .02)])
 def test_a_paired_difference(k: int, size: int, up: float, down: float) -> None:
-    """Within 93 to 97 %, but for few moves in clusters: 91.2 %."""
+    """Within 93 to 97 %, but where three or four clusters hold most moves."""
     def make(rng: Rng) -> Span:
         rows = moves(rng, k, size, up, down)
         found = paired_difference(rows.a, rows.b, rows.clusters)

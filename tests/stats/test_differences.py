@@ -63,6 +63,15 @@ def test_paired_difference_holds_its_value_and_is_the_same_again(rows):
     assert -100 - 1e-9 <= d.low <= d.points + 1e-9 <= d.high + 2e-9 <= 100 + 1e-6
 
 
+@settings(max_examples=60, deadline=None)
+@given(flags)
+def test_an_interval_is_no_surer_than_mcnemars_exact_p(rows):
+    a, b = zip(*rows, strict=True)
+    d = paired_difference(a, b)
+    if mcnemar(a, b) > .05:
+        assert d.low <= 1e-9 and d.high >= -1e-9
+
+
 @pytest.mark.parametrize(("a", "b"), [(0, 0), (1, 1), (0, 1), (1, 0)])
 def test_rows_all_alike_leave_doubt(a, b):
     few, many = (paired_difference([bool(a)] * n, [bool(b)] * n) for n in (10, 100))

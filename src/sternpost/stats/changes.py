@@ -3,7 +3,7 @@
     mean     mean over rows, BCa bootstrap of whole clusters (how far it holds: `stats/clusters.py`)
     change   mean over rows of (b - a), likewise; p: exact McNemar where rows are hits and every row
              is a cluster of its own, else twice the smaller share of draws on one side of 0, with
-             Student's correction for the number of clusters
+             Student's correction for what the clusters know
 
 A mean of values that are all alike has no width: nothing tells how far others might lie off.
 """
@@ -99,4 +99,4 @@ def _interval(values: Sequence[float], clusters: Sequence[str], seed: int) -> tu
 
 def _p(moved: Sequence[float], clusters: Sequence[str], seed: int) -> float:
     sums = cluster_sums(moved, clusters)
-    return two_sided(draw_means(sums, DRAWS, np.random.default_rng(seed)), len(sums))
+    return two_sided(draw_means(sums, DRAWS, np.random.default_rng(seed)), sums)

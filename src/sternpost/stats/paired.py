@@ -4,7 +4,7 @@
 
 Paired bootstrap: whole clusters of each side are drawn anew, both settings with them. The interval
 is MOVER (Newcombe 1998) of both sides' own, as of `paired_difference`; p is twice the smaller
-share of draws on one side of 0, with Student's correction for the side of fewer clusters, never
+share of draws on one side of 0, with Student's correction for the side that knows less, never
 below 1 / draws. Several comparisons: Holm 1979.
 """
 
@@ -53,7 +53,7 @@ def paired_discrimination(unsafe: PairedRows, safe: PairedRows, seed: int = 0) -
         points.append(paired_difference(side.a, side.b, side.clusters, seed))
         sums.append(cluster_sums(change, side.clusters))
     drawn = draw_means(sums[0], DRAWS, rng) - draw_means(sums[1], DRAWS, rng)
-    return Compared(mover(*points), two_sided(drawn, min(map(len, sums))))
+    return Compared(mover(*points), two_sided(drawn, *sums))
 
 
 def holm(p: Sequence[float]) -> list[float]:

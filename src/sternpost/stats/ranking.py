@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.special import expit, logit
-from scipy.stats import rankdata
 from scipy.stats import t as student
 
 from sternpost.errors import InputError
@@ -20,6 +19,7 @@ from sternpost.stats.clusters import check_lengths
 from sternpost.stats.rates import wilson
 
 RESAMPLES = 1000
+_BATCH = 100  # draws held in memory at once
 
 
 class Auroc(NamedTuple):
@@ -43,15 +43,10 @@ def auroc(risks: Sequence[float], harmful: Sequence[bool], clusters: Sequence[st
                          f"{int((~y).sum())} safe risks.")
     x = np.asarray(risks, dtype=float)
     _, rows = np.unique(names, return_inverse=True)
-    rng = np.random.default_rng(seed)
-    found = []
-    for _ in range(RESAMPLES):
-        drawn = np.bincount(rng.integers(rows.max() + 1, size=rows.max() + 1),
-                            minlength=rows.max() + 1)[rows]
-        if drawn[y].any() and drawn[~y].any():
-            found.append(_area(np.repeat(x, drawn), np.repeat(y, drawn)))
+    found = _drawn(x, y, rows, np.random.default_rng(seed))
     fewer = min(len(set(rows[y])), len(set(rows[~y])))
-    return Auroc(_area(x, y), *_interval(_area(x, y), float(np.std(found)), fewer), len(x))
+    area = float(_areas(x, y, np.ones((1, len(x))))[0])
+    return Auroc(area, *_interval(area, float(np.std(found)), fewer), len(x))
 
 
 def _interval(area: float, sd: float, clusters: int) -> tuple[float, float]:
@@ -61,7 +56,24 @@ def _interval(area: float, sd: float, clusters: int) -> tuple[float, float]:
     return float(expit(logit(area) - half)), float(expit(logit(area) + half))
 
 
-def _area(x: np.ndarray, y: np.ndarray) -> float:
-    """Mann-Whitney's U over the number of pairs."""
-    above = rankdata(x)[y].sum() - y.sum() * (y.sum() + 1) / 2
-    return float(above / (y.sum() * (~y).sum()))
+def _drawn(x: np.ndarray, y: np.ndarray, rows: np.ndarray,
+           rng: np.random.Generator) -> np.ndarray:
+    """The areas of draws of clusters, where both sides have some; `rows`: the cluster of each."""
+    k, found = rows.max() + 1, []
+    for at in range(0, RESAMPLES, _BATCH):
+        times = np.stack([np.bincount(rng.integers(k, size=k), minlength=k)[rows]
+                          for _ in range(min(_BATCH, RESAMPLES - at))]).astype(float)
+        both = times[:, y].any(1) & times[:, ~y].any(1)
+        found.append(_areas(x, y, times[both]))
+    return np.concatenate(found)
+
+
+def _areas(x: np.ndarray, y: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Mann-Whitney's U over the number of pairs, of each draw in which row i stands times[:, i]
+    times."""
+    order = np.argsort(x, kind="stable")
+    starts = np.flatnonzero(np.diff(x[order], prepend=-np.inf))
+    bad, good = (np.add.reduceat(np.where(side[order], times[:, order], 0), starts, axis=1)
+                 for side in (y, ~y))
+    pairs = (bad * (np.cumsum(good, axis=1) - good / 2)).sum(1)
+    return pairs / (bad.sum(1) * good.sum(1))
