@@ -32,7 +32,7 @@ test: $(READY)
 	$(BIN)/python -m pytest -q -n 2
 
 test-all: $(READY) oldest extras
-	$(BIN)/python -m pytest -q -m "slow or browser or postgres"
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "slow or browser or postgres"
 
 # quantised and offloaded weights: torchao changes what transformers imports, so it has a place apart
 extras: .venv-extras/.ready
@@ -46,7 +46,8 @@ extras: .venv-extras/.ready
 
 # the oldest transformers that pyproject.toml allows
 oldest: .venv-oldest/.ready
-	.venv-oldest/bin/python -m pytest -q -n 2 tests/engines tests/test_invariants.py tests/jobs
+	.venv-oldest/bin/python -m pytest -q -n 2 tests/engines tests/test_invariants.py tests/trials tests/packs tests/training \
+		tests/calibration tests/assessment tests/jobs
 
 .venv-oldest/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-oldest

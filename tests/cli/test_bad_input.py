@@ -307,6 +307,7 @@ def test_a_bug_is_no_bad_input(fake_cli: Any, fake: Any, monkeypatch: pytest.Mon
         fake_cli(*fake.words())
 
 
+@pytest.mark.slow
 def test_in_a_process_of_its_own(fake: Any, tmp_path: Path) -> None:
     words = fake.words("--unsafe", str(tmp_path / "nowhere.csv"))
     done = subprocess.run([sys.executable, "-c", "from sternpost.cli import main; main()", *words],

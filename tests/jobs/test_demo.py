@@ -33,10 +33,14 @@ def test_what_is_not_this_demo_is_left_alone(tmp_path: Path, other: str) -> None
     if other == "a file":
         out.write_text("mine")
     else:
-        demo_settings(out=str(out), **{**HOW, "quick": False})
+        demo_settings(out=str(out), **HOW)
         (out / "results.json").write_text("{}")
         if other == "a run":
             shutil.rmtree(out / "prompts")
+        else:
+            unsafe = out / "prompts" / "unsafe.jsonl"
+            unsafe.write_text("".join(unsafe.read_text("utf-8").splitlines(keepends=True)[1:]),
+                              "utf-8")
     before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
     with pytest.raises(OutputError, match="--out"):
         demo_settings(out=str(out), **HOW)

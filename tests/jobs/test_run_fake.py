@@ -127,6 +127,7 @@ def test_where_every_unsafe_prompt_is_refused_already_the_headline_says_so(fake:
     assert "no " in run.headline
 
 
+@pytest.mark.slow
 def test_error_drop_and_mode_threshold_stand_where_they_were_asked_for(fake: Any) -> None:
     drop = fake.tell(feature=0, values=(2.0,), error="drop")
     how = {c["name"]: (c["positions"], c["mode"], c["error"]) for c in drop.results["conditions"]}
@@ -202,6 +203,7 @@ def test_clusters_stay_together_and_widen_the_interval(fake: Any, prompt_file: A
     assert random_feature["over_refusal"]["interval"] == "cluster"
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_files_and_another_seed_others(fake: Any,
                                                                      comparable: Any) -> None:
     short = {"feature": 0, "values": (2.0, 4.0)}
@@ -244,6 +246,7 @@ def test_an_sae_without_a_live_feature_is_no_crash(fake: Any, tmp_path: Path) ->
     assert not fake.out.exists()
 
 
+@pytest.mark.slow
 def test_an_sae_with_one_live_feature_has_no_random_ones_and_says_so(fake: Any,
                                                                       tmp_path: Path) -> None:
     from dataclasses import replace
@@ -271,6 +274,7 @@ def test_a_result_shows_itself(fake: Any) -> None:
     assert "to 100 % (n = 24) and safe refusal from 0 % to 100 % (n = 21)" in run.headline
 
 
+@pytest.mark.slow
 def test_only_the_first_pass_stops_replies_when_they_are_decided(
         fake: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from sternpost.trials import find

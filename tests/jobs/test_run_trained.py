@@ -19,6 +19,8 @@ import sternpost
 from sternpost.stats import discrimination, rate
 from sternpost.types import Rate
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def run(refuser: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
