@@ -39,6 +39,13 @@ def test_a_sheet_and_what_to_type_next(run, tmp_path):
     assert sum(s["rows"] for s in body["strata"]) == 12
 
 
+def test_too_few_rows_are_said_on_the_line(run, tmp_path):
+    text = typed("sample", run, "--n", "3", "--out", str(tmp_path / "s.csv"))
+    assert "warning: 3 rows are too few for 4 strata" in text and "--n 4" in text
+    body = json.loads(typed("sample", run, "--n", "3", "--out", str(tmp_path / "s.csv"), "--json"))
+    assert len(body["warnings"]) == 1
+
+
 def test_a_filled_sheet_is_a_table_and_rates(run, tmp_path):
     out = tmp_path / "s.csv"
     typed("sample", run, "--out", str(out))
@@ -49,6 +56,8 @@ def test_a_filled_sheet_is_a_table_and_rates(run, tmp_path):
     assert "conditions: clamp 8" in shown
     assert "two annotators on 30 rows" in shown
     assert "baseline, unsafe: raw 0.667" in shown and "corrected 0.667" in shown
+    shown = typed("calibrate", "--labels", str(out), "--judge", "prefixes")
+    assert "judge prefixes" in shown and "corrected 0.667" not in shown
 
 
 def test_labels_of_any_replies(tmp_path):

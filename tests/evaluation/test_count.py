@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from sternpost.evaluation import METRICS, changes, fires, grouped, runs
-from sternpost.evaluation.count import discriminations, paired
+from sternpost.evaluation.count import FEWEST, discriminations, paired
+from sternpost.stats import change_of_hits
 
 SUITES = {"s": ["refusal", "over_refusal", "attack_success", "incoherent", "capability", "kl"]}
 
@@ -79,6 +80,32 @@ def test_groups_stand_apart() -> None:
     assert found["a"]["baseline"]["refusal"]["hits"] == 0
     assert found["b"]["steered"]["refusal"]["hits"] == 2
     assert found["a"]["n"] == 2
+
+
+def test_a_group_tells_how_the_same_prompts_changed() -> None:
+    said = [("compliance", "refusal"), ("refusal", "refusal"), ("refusal", "compliance")]
+    lines = [one for name, times in (("a", (4, 3, 1)), ("b", (1, 2, 1))) for at, (pair, n) in
+             enumerate(zip(said, times, strict=True)) for i in range(n)
+             for one in both("unsafe", f"{name}{at}{i}", *pair, category=name)]
+    shuffled = [*lines[1::2][::-1], *lines[::2]]
+    alone = line("steered", "unsafe", "alone", "refusal", category="a")
+    found = grouped(SUITES, [*shuffled, alone])["s"]["category"]["a"]
+    change = found["paired"]["refusal"]
+    by_hand = change_of_hits([False] * 4 + [True] * 4, [True] * 7 + [False], list("12345678"))
+    assert {name: change[name] for name in by_hand.as_dict()} == by_hand.as_dict()
+    assert change["p_holm"] > change["p"]
+    assert found["steered"]["refusal"]["n"] == 9
+    assert "capability" not in found["paired"]
+
+
+def test_a_group_of_few_rows_says_why_it_tells_no_change() -> None:
+    lines = [*LINES, *(one for i in range(FEWEST)
+                       for one in both("unsafe", f"c{i}", "compliance", "refusal", category="c"))]
+    found = grouped(SUITES, lines)["s"]["category"]
+    assert found["c"]["paired"]["refusal"]["n"] == FEWEST
+    few = found["a"]["paired"]
+    assert few["refusal"] is None
+    assert "2 rows" in few["why"]["refusal"]
 
 
 def test_kl_is_a_mean() -> None:

@@ -43,14 +43,23 @@ def test_what_is_not_stated_is_none() -> None:
     assert not in_paper("harmbench", "refusal")
 
 
+SIZES = {"architecture": "Phi3ForCausalLM", "n_layers": 32, "d_model": 3072, "vocabulary": 32064,
+         "context": 4096, "parameters": 3_821_079_552}
+
+
 @pytest.mark.parametrize(("name", "shape", "yes"), [
     ("microsoft/Phi-3-mini-4k-instruct", None, True), ("/models/phi3_mini", None, True),
     ("microsoft/Phi-3.5-mini-instruct", None, False), ("dinghy", None, False),
-    ("/models/mine", {"model_type": "phi3", "d_model": 3072, "layers": 32}, True),
-    ("/models/mine", {"model_type": "phi3", "d_model": 32, "layers": 2}, False),
-    ("Phi-3.5-mini", {"model_type": "phi3", "d_model": 3072, "layers": 32}, False)])
-def test_the_papers_model_is_known_by_name_or_shape(name: str, shape: dict[str, object] | None,
-                                                    yes: bool) -> None:
+    ("/models/mine", SIZES, True),
+    ("/models/mine", {**SIZES, "n_layers": 2}, False),
+    ("/models/mine", {**SIZES, "vocabulary": 200_064}, False),
+    ("/models/mine", {**SIZES, "context": 131_072}, False),
+    ("/models/mine", {**SIZES, "parameters": 2_009_140_224}, True),
+    ("microsoft/Phi-3-mini-128k-instruct", {**SIZES, "context": 131_072}, True),
+    ("/models/tiny-phi-3-mini", {**SIZES, "d_model": 32}, False),
+    ("Phi-3.5-mini", SIZES, False)])
+def test_the_papers_model_is_known_by_name_and_shape(name: str, shape: dict[str, object] | None,
+                                                     yes: bool) -> None:
     assert is_papers_model(name, shape) is yes
 
 

@@ -1,11 +1,15 @@
 """Suites as data: every file of ours reads, and a bad one says what is wrong."""
 
 import json
+import tomllib
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sternpost.dinghy import smoke_prompts
+from sternpost.dinghy.tasks import TASKS
 from sternpost.errors import InputError, PromptFileError
 from sternpost.evaluation import METRICS, Source, load_suites, read_suite, spread, suite_names
 from sternpost.types import LabelledPrompt
@@ -122,6 +126,7 @@ def test_a_limit_is_of_each_part(tmp_path: Path) -> None:
     ('title = "x"\nmetrics = ["refusals"]', "no metric 'refusals'"),
     ('title = "x"\n[[parts]]\nkind = "safe"\nonly = { a = "b" }', "is a list of texts"),
     ('title = "x"\n[[parts]]\nkind = "bad"', "unsafe, safe or capability"),
+    ('title = "x"\n[[parts]]\nkind = "safe"\nvalues = { family = "b" }', "is a table of texts"),
     ('title = "x"\n[[parts]]\nkind = "safe"\nfiel = "x"', "unknown key 'fiel'"),
     ('about = "x"', "has no title"),
     ("title = ", "is no suite")])
@@ -142,6 +147,30 @@ def test_a_suite_of_ones_own(tmp_path: Path) -> None:
     (found,) = load_suites([read_suite(str(own))], source(tmp_path / "data"), None, 0)
     assert texts(found.prompts, "safe") == ["Hello?"]
     assert found.prompts[0].category == "greeting"
+
+
+def test_values_are_called_what_the_suite_calls_them(tmp_path: Path) -> None:
+    rows = [{"q": "2 + 2?", "sort": "sum", "answer": 4}, {"q": "3 + 3?", "answer": 6}]
+    write(tmp_path / "mine.jsonl", "\n".join(map(json.dumps, rows)))
+    text = ('title = "Mine"\nmetrics = ["capability"]\n[[parts]]\nkind = "capability"\n'
+            'file = "mine"\nprompt = "q"\n'
+            'columns = { category = "sort", family = "sort", answer = "answer" }\n'
+            'values.family = { sum = "reasoning" }\n')
+    own = write(tmp_path / "mine.toml", text)
+    (found,) = load_suites([read_suite(str(own))], source(tmp_path), None, 0)
+    assert [(p.category, p.family) for p in found.prompts] == [("sum", "reasoning"), (None, None)]
+    write(own, text.replace("{ sum", "{ product"))
+    with pytest.raises(PromptFileError, match=r"family is 'sum', for which .* names for product"):
+        load_suites([read_suite(str(own))], source(tmp_path), None, 0)
+
+
+def test_every_task_of_smoke_is_of_a_family_that_lm_evals_tasks_are_of() -> None:
+    asked = smoke_prompts(0)
+    (found,) = load_suites([read_suite("smoke")], Source(None, False, lambda name: asked), None, 0)
+    tasks = [p for p in found.prompts if p.kind == "capability"]
+    assert len({p.category for p in tasks}) >= len(TASKS)
+    folder = resources.files("sternpost.evaluation") / "tasks" / "known.toml"
+    assert {p.family for p in tasks} == set(tomllib.loads(folder.read_text("utf-8"))["families"])
 
 
 def test_a_few_dozen_items_ship_in_both_languages(shipped_items: list[dict[str, Any]]) -> None:

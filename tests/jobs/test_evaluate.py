@@ -83,6 +83,27 @@ def test_lines_carry_what_was_done_and_rates_are_counts_of_them(ran: Path) -> No
     assert (rate["hits"], rate["n"]) == (sum(line["hit"] for line in mine), len(mine))
 
 
+def test_groups_change_prompt_by_prompt_and_families_are_those_of_tasks(ran: Path) -> None:
+    body = read_json(ran / "results.json")
+    families = {name: entry for name, entry in body["groups"]["smoke"]["family"].items()
+                if "capability" in entry["baseline"]}
+    assert set(families) == {"recall", "reasoning", "instructions"}
+    recall = families["recall"]["paired"]["capability"]
+    rates = [families["recall"][side]["capability"] for side in ("baseline", "steered")]
+    assert recall["n"] == rates[0]["n"]
+    assert recall["delta"] == pytest.approx((rates[1]["hits"] - rates[0]["hits"]) / recall["n"])
+    assert recall["low"] <= recall["delta"] <= recall["high"]
+    page = (ran / "report.html").read_text("utf-8")
+    assert 'data-label="family">instructions</td>' in page
+    assert sternpost.results_check(dir=ran).ok
+
+
+def test_the_models_shape_is_told(ran: Path) -> None:
+    assert read_json(ran / "results.json")["shape"] == {
+        "architecture": "Phi3ForCausalLM", "n_layers": 8, "d_model": 128, "vocabulary": 4096,
+        "context": 512, "parameters": 2_132_096}
+
+
 def test_a_closed_gate_leaves_the_very_reply(ran: Path) -> None:
     lines = read_jsonl(ran / "samples.jsonl")
     said = {(line["prompt_sha256"], line["kind"]): line["reply"] for line in lines

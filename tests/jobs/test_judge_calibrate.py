@@ -7,6 +7,8 @@ import pytest
 
 from sternpost.errors import InputError, LeakageError, OutputError
 from sternpost.jobs.judge_calibrate import judge_calibrate, parts_of
+from sternpost.judges import WordListJudge
+from sternpost.types import Judgement
 
 NO = "I'm sorry, but I cannot help with that."
 YES = "Here is how it goes: first take a bowl."
@@ -64,6 +66,19 @@ def test_labels_that_are_none_are_refused(tmp_path):
         judge_calibrate(labels=str(file))
     with pytest.raises(InputError, match="xstest_v2"):
         judge_calibrate(labels=str(tmp_path))
+
+
+def test_a_judge_may_be_an_object(tmp_path):
+    def mine(completions):
+        return [Judgement("refusal", "says so") for _ in completions]
+
+    found = judge_calibrate(labels=labels(tmp_path), judge=mine).found
+    assert found["judge"]["name"] == f"python:{mine.__qualname__}"
+    assert found["overall"]["recall"]["hits"] == found["overall"]["recall"]["n"] > 0
+    plain = judge_calibrate(labels=labels(tmp_path), judge="words").found["overall"]
+    assert judge_calibrate(labels=labels(tmp_path), judge=WordListJudge()).found["overall"] == plain
+    with pytest.raises(InputError, match="a callable that takes completions"):
+        judge_calibrate(labels=labels(tmp_path), judge=7)
 
 
 def test_a_judge_of_ones_own(tmp_path, monkeypatch):

@@ -3,60 +3,16 @@
 import csv
 import json
 from itertools import pairwise
-from pathlib import Path
-from random import Random
-from typing import Any
 
 import pytest
 
+from sheets import a_run, build_ups, fill, read
 from sternpost.assessment.judges import judge_named
 from sternpost.errors import InputError, OutputError
-from sternpost.files import read_json, sha256_text
+from sternpost.files import canonical_json, read_json, sha256_text
 from sternpost.jobs.judge_calibrate import judge_calibrate, parts_of
 from sternpost.jobs.judge_sample import judge_sample
 from sternpost.types import Completion, Request
-
-TRUE = {"baseline": 0.3, "steered": 0.8}
-"""Share of truly refusing replies."""
-
-
-def a_run(folder: Path, n: int = 300) -> Path:
-    """A run whose judge misses a fifth of the refusals of `steered`, and calls a tenth of its other
-    replies refusals; on `baseline` it is right."""
-    rng, lines = Random(3), list[dict[str, Any]]()
-    for condition, share in TRUE.items():
-        for at in range(n):
-            refuses = rng.random() < share
-            err = rng.random() < (0.2 if refuses else 0.1) and condition == "steered"
-            lines.append({
-                "condition": condition, "value": 8.0 if condition == "steered" else None,
-                "kind": "unsafe", "prompt": f"ask {at}", "prompt_sha256": sha256_text(f"ask {at}"),
-                "language": "en" if at % 3 else "de", "cluster": None,
-                "reply": f"{'no' if refuses else '=yes'} {condition} {at}",
-                "verdict": "refusal" if refuses != err else "compliance"})
-    lines.append({**lines[0], "kind": "capability", "reply": "4"})
-    folder.mkdir(exist_ok=True)
-    (folder / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return folder
-
-
-def read(sheet: Path) -> list[dict[str, str]]:
-    with sheet.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def fill(sheet: Path, second: bool = True, slips: int = 0) -> None:
-    """Both annotators tell the truth; the second slips on the first few rows."""
-    rows = read(sheet)
-    for at, row in enumerate(rows):
-        refuses = row["reply"].startswith("no")
-        row["annotator_1"] = "refusal" if refuses else "C"
-        if second:
-            row["annotator_2"] = "partial" if refuses != (at < slips) else "compliance"
-    with sheet.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def test_a_sheet_is_blind_mixed_and_stratified(tmp_path):
@@ -168,3 +124,38 @@ def test_a_sheet_that_was_spoilt_is_refused(tmp_path, old, new, said):
     out.write_text(out.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
     with pytest.raises(InputError, match=said):
         judge_calibrate(labels=str(out))
+
+
+def test_a_build_up_is_shown_as_a_transcript_and_read_back_by_its_row(tmp_path):
+    out = tmp_path / "s.csv"
+    judge_sample(run=str(build_ups(tmp_path / "run")), n=24, out=str(out))
+    shown = {row["reply"]: row["prompt"] for row in read(out)}
+    assert len(shown) == 24
+    assert shown["yes, 3"] == "user: harmless 3"
+    assert shown["no, 3"] == 'user: harmless 3\nassistant: yes, 3\nuser: say "it", 3'
+    fill(out, second=False)
+    rows = [dict(row, prompt="cut by a spreadsheet") for row in read(out)]
+    with out.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    accuracy = judge_calibrate(labels=str(out)).found["overall"]["accuracy"]
+    assert accuracy["hits"] == accuracy["n"] == 24
+    script = canonical_json([{"role": "user", "content": "harmless 3"},
+                             {"role": "user", "content": 'say "it", 3'}])
+    [known] = judge_named(f"human:{out}")([Completion(Request((), script), "no, 3", "no, 3")])
+    assert known.verdict == "refusal"
+
+
+def test_strata_without_a_row_are_told_and_how_many_rows_would_do(tmp_path):
+    run = str(a_run(tmp_path / "run"))
+    few = judge_sample(run=run, n=5, out=str(tmp_path / "s.csv"))
+    [warning] = few.warnings
+    missed = sum(s["lines"] for s in few.key["strata"] if not s["rows"])
+    assert "5 rows are too few for 8 strata" in warning and "3 of them got no row" in warning
+    assert f"{missed} of the run's 600 lines" in warning and warning.endswith("--n 8")
+    assert warning in few._repr_html_()
+    assert judge_sample(run=run, n=8, out=str(tmp_path / "t.csv")).warnings == []
+    fill(tmp_path / "s.csv")
+    [note] = judge_calibrate(labels=str(tmp_path / "s.csv")).found["notes"]
+    assert f"3 of 8 strata have no row on the sheet: no figure knows of {missed} of" in note

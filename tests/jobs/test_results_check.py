@@ -63,7 +63,9 @@ def test_a_changed_rate_is_found_where_it_is(check: Check, where: str) -> None:
     ("paired.xstest.refusal", "p"), ("paired.xstest.refusal", "p_holm"),
     ("paired.wildguard.kl", "delta"), ("discrimination.xstest.paired", "low"),
     ("discrimination.wildguard.steered", "points"), ("runs.steered.wildguard.kl", "mean"),
-    ("runs.steered.xstest.refusal", "high")])
+    ("runs.steered.xstest.refusal", "high"), ("groups.mmlu.family.recall.paired.capability", "low"),
+    ("groups.mmlu.family.recall.paired.capability", "delta"),
+    ("groups.wildguard.language.en.paired.over_refusal", "p_holm")])
 def test_a_changed_figure_is_found(check: Check, where: str, key: str) -> None:
     def more(results: Any, _: Any) -> None:
         for name in where.split("."):
@@ -89,6 +91,7 @@ def test_intervals_of_another_version_are_not_held_to_be_exact_and_counts_are(ch
     assert [one.where for one in check(also).disagreements] == ["runs.steered.xstest.refusal"]
 
 
+@pytest.mark.slow
 def test_a_line_that_is_missing_changed_or_stray_is_found(check: Check) -> None:
     def drop(_: Any, lines: Any) -> None:
         lines.pop(next(i for i, one in enumerate(lines) if one["suite"] == "gsm8k"))
@@ -122,6 +125,14 @@ def test_a_figure_where_the_lines_give_none_is_found_and_the_other_way(check: Ch
 
     (one,) = check(hidden).disagreements
     assert (one.where, one.stated) == ("runs.steered.gsm8k.capability", "no figure")
+
+    def unpaired(results: Any, _: Any) -> None:
+        for family in results["groups"]["mmlu"]["family"].values():
+            del family["paired"]
+
+    where = [one.where for one in check(unpaired).disagreements]
+    assert where == [f"groups.mmlu.family.{name}.paired.capability"
+                     for name in ("reasoning", "recall")]
 
 
 def test_a_run_agrees_and_its_changes_are_found(fake: Any) -> None:

@@ -23,6 +23,7 @@ from sternpost.jobs import train as trainings
 from sternpost.sae import measure_fit
 from sternpost.sae.settings import Progress
 from sternpost.sae.train import Trainer
+from sternpost.training import inputs as training_inputs
 from sternpost.training.metrics import Metrics
 from sternpost.training.plan import TrainPlan
 from sternpost.training.recipe import Recipe
@@ -182,10 +183,10 @@ def test_a_checkpoint_of_other_settings_is_refused_and_kept(
         return update(self, x)
 
     monkeypatch.setattr(Trainer, "update", stop)
-    monkeypatch.setattr(trainings, "_has_bf16", lambda device: False)
+    monkeypatch.setattr(training_inputs, "_has_bf16", lambda device: False)
     with pytest.raises(SystemExit):
         sternpost.train(**told)
-    monkeypatch.setattr(trainings, "_has_bf16", lambda device: True)
+    monkeypatch.setattr(training_inputs, "_has_bf16", lambda device: True)
     with pytest.raises(OutputError, match="other settings"):
         sternpost.train(**told, resume=True)
     assert list(Path(told["out"]).glob("stages/training/step-5/layers.0/*.safetensors"))

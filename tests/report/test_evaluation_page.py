@@ -183,6 +183,40 @@ def test_the_card_has_all_its_parts(results: Any, lang: str, heads: tuple[str, .
     assert len(set(tables)) == 2  # every row of a table has its head's columns
 
 
+def test_families_tell_how_the_same_prompts_changed(results: Any, lines: Any) -> None:
+    change = results["groups"]["mmlu"]["family"]["recall"]["paired"]["capability"]
+    change |= {"delta": -.123, "low": -.345, "high": .067}
+    told = "-12.3 [-34.5, +6.7]"
+    (row,) = [row for row in evaluation_card(results).splitlines() if "recall (MMLU)" in row]
+    assert told in row
+    html = render_evaluation(results, lines)
+    at = html.index('id="capability"')
+    assert "<small><span>[-34.5, +6.7]</span></small>" in html[at:html.index("</section>", at)]
+    results["groups"]["mmlu"]["family"]["recall"]["paired"] = {"capability": None}
+    (row,) = [row for row in evaluation_card(results).splitlines() if "recall (MMLU)" in row]
+    assert row.endswith("change \N{EN DASH}.")
+
+
+def test_groups_tell_how_they_changed_below_their_names(results: Any, lines: Any) -> None:
+    groups = results["groups"]["wildguard"]["language"]
+    groups["en"]["paired"]["refusal"] |= {"delta": .4567, "low": -.0001, "high": .789}
+    groups["zh"]["paired"]["refusal"] = None
+    html = render_evaluation(results, lines)
+    assert ">+46 [+0, +79]</text>" in html
+    at = html.index("WildGuardTest: unsafe refusal by language")
+    chart = html[at:html.index("</svg>", at)]
+    assert len(re.findall(r">[+-]\d+ \[[+-]\d+, [+-]\d+\]</text>", chart)) == 1
+    assert "fewer than 5 prompts has none" in html
+
+
+def test_the_page_says_the_models_shape(results: Any, lines: Any) -> None:
+    shape = {"architecture": "Phi3ForCausalLM", "n_layers": 8, "context": None,
+             "why": {"context": "not stated"}}
+    html = render_evaluation(results | {"shape": shape}, lines)
+    assert "<dt>architecture</dt><dd>Phi3ForCausalLM</dd>" in html
+    assert "<dt>n layers</dt><dd>8</dd>" in html
+
+
 def test_families_stand_apart_with_their_intervals(results: Any) -> None:
     card = evaluation_card(results)
     for family in ("reasoning (MMLU)", "recall (MMLU)", "reasoning (GSM8K)"):

@@ -56,6 +56,16 @@ def test_the_papers_columns_stand_only_beside_its_model(results: dict[str, Any])
     assert "the paper" not in drawn(results | {"model": "dinghy"}, 120)
 
 
+def test_the_papers_model_in_a_folder_of_another_name_is_known_by_its_shape(
+        results: dict[str, Any]) -> None:
+    shape = {"architecture": "Phi3ForCausalLM", "n_layers": 32, "d_model": 3072,
+             "vocabulary": 32064, "context": 4096, "parameters": 3_821_079_552}
+    text = drawn(results | {"model": "/models/mine", "shape": shape}, 120)
+    assert "35.98" in text
+    assert "the paper" not in drawn(
+        results | {"model": "/models/mine", "shape": {**shape, "d_model": 2048}}, 120)
+
+
 @pytest.mark.parametrize("lang", ["en", "zh"])
 def test_no_figure_is_cut_in_80_columns(results: dict[str, Any], lang: str) -> None:
     text = drawn(results, 80, lang)

@@ -7,6 +7,7 @@ A language that a judge has no list for is unparsed: counted, never guessed.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from sternpost.assessment.judges import judge_named
 from sternpost.assessment.settings import EvaluateSettings
@@ -23,11 +24,11 @@ TOLD = ("refusal", "partial", "incoherent", "unparsed")
 class Judging:
     """Gives replies their verdicts, in the language of their prompts."""
 
-    def __init__(self, settings: EvaluateSettings, pack: Pack | None) -> None:
+    def __init__(self, settings: EvaluateSettings, pack: Pack | None, judge: Any = None) -> None:
         self.pack = pack
         self.words: Judge = judge_named("words")
         self.judge = self.words if settings.judge == "words" else judge_named(
-            settings.judge, device=settings.device)
+            settings.judge if judge is None else judge, device=settings.device)
         self.warnings: list[str] = []
 
     def fitted(self, bench: Bench, own: Sequence[Completion]) -> Judge:

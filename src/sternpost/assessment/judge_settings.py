@@ -38,9 +38,10 @@ class CalibrateJudgeSettings:
 
     labels: str = setting("People's labels: a CSV, JSONL or Parquet file, a sheet of `judge sample`"
                           " that is filled in, or a folder of XSTest's completions.")
-    judge: str = setting("words, prefixes, learned, openai:MODEL, wildguard:MODEL, harmbench:MODEL,"
-                         " file.py:name, ...; of a sheet the run's own verdicts are measured.",
-                         "words")
+    judge: str | None = setting(
+        "words, prefixes, learned, openai:MODEL, wildguard:MODEL, harmbench:MODEL, file.py:name, "
+        "...; a sheet's replies are judged anew by it. Not given: words; of a sheet, the verdicts "
+        "that the run came with.", None)
     out: str | None = setting("File for the figures, as JSON.", None)
     device: str = setting("Of a judge that is a model at hand: auto, cpu, cuda, mps.", "auto")
     workers: int = setting("Questions asked of a service at a time.", 4)

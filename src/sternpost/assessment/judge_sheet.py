@@ -1,4 +1,5 @@
-"""A filled sheet against its key: how far people agree, and how far the run's judge errs.
+"""A filled sheet against its key: how far people agree, and how far the run's judge errs, or
+another that judges the same replies anew.
 
     truth of a row    the share of its annotators (1 or 2) who call it a refusal, full or partial
     sensitivity       sum of w truth said / sum of w truth
@@ -9,21 +10,24 @@ w: how many of the run's lines the row stands for.
 Where two people differ, each counts half: hard rows are not left out. Shares with weights are worth
 (sum w)^2 / sum w^2 rows (Kish 1965). A rate of the run is corrected by the shares of its own
 condition where at least 10 rows refuse and 10 do not there, else by those of all conditions, and
-says which.
+says which. Only the run's judge counted those rates, so another's shares correct none.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sternpost.errors import PromptFileError
+from sternpost.assessment.judge_replies import completions_of
+from sternpost.errors import InputError, PromptFileError, SternpostError
+from sternpost.files import read_json
 from sternpost.judges.human import HumanJudge
-from sternpost.judges.labels import verdict_of
-from sternpost.prompts.tables import read_table
+from sternpost.judges.labels import LABELS, verdict_of
+from sternpost.judges.languages import judged
+from sternpost.prompts.tables import Table, read_table
 from sternpost.stats import Share, corrected_rate, kappa_of, rate
-from sternpost.store.sheets import ANNOTATORS
-from sternpost.types import Rate, Verdict
+from sternpost.store.sheets import ANNOTATORS, key_path, read_key
+from sternpost.types import Judge, Rate, Verdict
 
 ENOUGH = 10
 """Rows' worth of refusals, and of others, for a condition's own shares."""
@@ -37,6 +41,8 @@ class Row:
     labels: tuple[Verdict, ...]
     """Of those who labelled it."""
     key: Mapping[str, Any]
+    verdict: Verdict
+    """Of the judge that is measured."""
 
     @property
     def truth(self) -> float:
@@ -45,22 +51,73 @@ class Row:
 
     @property
     def said(self) -> bool:
-        """Whether the run's judge did."""
-        return self.key["verdict"] in REFUSES
+        """Whether the judge did."""
+        return self.verdict in REFUSES
 
 
-def measured_sheet(path: str, key: Mapping[str, Any]) -> dict[str, Any]:
-    """The figures of a filled sheet. Raises PromptFileError."""
+def sheet_key(path: str) -> dict[str, Any] | None:
+    """The key of a sheet; None of plain labels. Raises PromptFileError where a sheet has none."""
+    if (key := read_key(path)) is not None:
+        return key
+    table = read_table(path)
+    if "id" not in table.columns or not set(ANNOTATORS) & set(table.columns) or \
+            set(LABELS) & set(table.columns):
+        return None
+    raise PromptFileError(f"{path} is a sheet of `sternpost judge sample`, and its key is missing: "
+                          f"{key_path(path)}. {_own_key(path, table)}")
+
+
+def measured_sheet(path: str, key: Mapping[str, Any], judge: Judge | None = None) -> dict[str, Any]:
+    """The figures of a filled sheet: of the run's own verdicts, or of what `judge` says of the
+    same replies. Raises PromptFileError, and InputError where the run is not there any more."""
     rows, empty = _read(path, key["rows"])
     if not rows:
         raise PromptFileError(f"{path}: nobody has filled in {' or '.join(ANNOTATORS)} yet.")
-    return {"judge": {"name": "of the run"}, "n": len(rows), "unlabelled": empty,
-            "annotators": _between(rows), "overall": _against(rows),
-            "conditions": _by(rows, "condition"), "languages": _by(rows, "language"),
-            "confusion": _confusion(rows) | {
-                "conditions": _each(rows, "condition", _confusion),
-                "languages": _each(rows, "language", _confusion)},
-            "rates": _corrected(rows, key["strata"])}
+    told = rows if judge is None else _anew(path, key, rows, judge)
+    head = {"name": "of the run"} if judge is None else \
+        {"name": judge.name, "verdicts": list(judge.verdicts)}
+    body = {"judge": head, "n": len(rows), "unlabelled": empty,
+            "annotators": _between(rows), "overall": _against(told),
+            "conditions": _by(told, "condition"), "languages": _by(told, "language"),
+            "confusion": _confusion(told) | {
+                "conditions": _each(told, "condition", _confusion),
+                "languages": _each(told, "language", _confusion)}}
+    if judge is None:
+        body["rates"] = _corrected(rows, key["strata"])
+    notes = _notes(key["strata"], rows, told, judge)
+    return body | {"notes": notes} if notes else body
+
+
+def _anew(path: str, key: Mapping[str, Any], rows: Sequence[Row], judge: Judge) -> list[Row]:
+    """The rows with the judge's verdicts; only those of prompts that it judges."""
+    kinds = getattr(judge, "kinds", None)
+    mine = [row for row in rows if kinds is None or row.key["kind"] in kinds]
+    if not mine:
+        raise InputError(f"{judge.name} judges replies to {' and '.join(kinds or ())} prompts, and "
+                         f"{path} has none that is labelled. Give another --judge.")
+    said = judged(judge, completions_of(path, key, [row.key for row in mine]),
+                  [row.key["language"] for row in mine])
+    return [replace(row, verdict=one.verdict) for row, one in zip(mine, said, strict=True)]
+
+
+def _notes(strata: Sequence[Mapping[str, Any]], rows: Sequence[Row], told: Sequence[Row],
+           judge: Judge | None) -> list[str]:
+    """What the figures leave out."""
+    notes: list[str] = []
+    if without := [stratum["lines"] for stratum in strata if not stratum["rows"]]:
+        notes.append(f"{len(without)} of {len(strata)} strata have no row on the sheet: no figure "
+                     f"knows of {sum(without)} of the run's "
+                     f"{sum(stratum['lines'] for stratum in strata)} lines.")
+    if judge is None:
+        return notes
+    if len(told) < len(rows):
+        notes.append(f"{len(rows) - len(told)} rows are left out: {judge.name} does not judge "
+                     "replies to such prompts.")
+    if unread := sum(row.verdict == "unparsed" for row in told):
+        notes.append(f"{unread} of {len(told)} replies are unparsed by {judge.name}, and count as "
+                     "no refusal.")
+    return [*notes, "The run's rates are counts of its own judge's verdicts, so that this judge's "
+                    "error corrects none. Leave out --judge to see them corrected."]
 
 
 def human_of_sheet(path: str, key: Mapping[str, Any]) -> HumanJudge:
@@ -77,6 +134,11 @@ def _read(path: str, known: Mapping[str, Any]) -> tuple[list[Row], int]:
     if missing:
         raise PromptFileError(f"{path} has no column {missing[0]}, which the sheet had. Put it "
                               "back, or move the key away to read the file as plain labels.")
+    if not any(str(row.cells.get("id")) in known for row in table.rows):
+        raise PromptFileError(
+            f"{key_path(path)} is the key of another sheet: it knows {next(iter(known), 'no id')} "
+            f"and the like, and {path} has {table.rows[0].cells.get('id', 'no id')}. Move that key "
+            f"to its own sheet. {_own_key(path, table)}")
     rows: list[Row] = []
     met = set[str]()
     for row in table.rows:
@@ -89,8 +151,24 @@ def _read(path: str, known: Mapping[str, Any]) -> tuple[list[Row], int]:
         labels: tuple[Verdict, ...] = tuple(_label(row.cells[column], place, column)
                                             for column in ANNOTATORS if column in row.cells)
         if labels:
-            rows.append(Row(labels, known[name]))
+            rows.append(Row(labels, known[name], known[name]["verdict"]))
     return rows, len(known) - len(rows)
+
+
+def _own_key(path: str, table: Table) -> str:
+    """What to type, to have the sheet's own key beside it."""
+    ids = {str(row.cells.get("id")) for row in table.rows}
+    for place in sorted(Path(path).parent.glob("*.key.json")):
+        try:
+            known = read_json(place).get("rows")
+        except SternpostError:  # no key of ours
+            continue
+        if isinstance(known, dict) and not ids.isdisjoint(known):
+            return f"{place} is this sheet's. Type: cp {place} {key_path(path)}"
+    return (f"Put the key that was written with the sheet back at {key_path(path)}. If it is lost, "
+            "type: sternpost judge sample RUN --n N --seed S --out new.csv with the run, the "
+            "number and the seed of this sheet, which draws the same rows; then: cp "
+            f"new.csv.key.json {key_path(path)}")
 
 
 def _label(cell: Any, place: str, column: str) -> Verdict:

@@ -11,7 +11,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sternpost.errors import InputError
 from sternpost.trials.goal import OwnJudge
@@ -27,14 +27,16 @@ FORMS = ("words, prefixes, learned, openai:MODEL, xstest:openai:MODEL, strongrej
 MakeChat = Callable[[str], Chat]
 
 
-def judge_named(name: str, *, folder: Path | None = None, device: str = "auto",
+def judge_named(name: Any, *, folder: Path | None = None, device: str = "auto",
                 workers: int = 4, chat: MakeChat | None = None) -> Judge:
-    """The judge that `name` names.
+    """The judge that `name` names; a judge, or a callable that gives Judgements, is taken as it is.
 
     `folder`: what files are seen from; `device`: of a model at hand; `workers`: questions asked of
     a service at a time; `chat`: makes the service of openai:MODEL, None: `endpoints.chat_from`.
     Raises InputError or ModelError.
     """
+    if not isinstance(name, str):
+        return _object(name)
     kind, _, rest = name.partition(":")
     place = folder or Path()
     if name in _PLAIN:
@@ -55,11 +57,26 @@ def judge_named(name: str, *, folder: Path | None = None, device: str = "auto",
     raise InputError(f"No judge is called {name!r}. There are: {FORMS}.")
 
 
+def name_of(judge: Any) -> str:
+    """What a judge is called where its object was given: its name, behind `python:`."""
+    if isinstance(judge, str):
+        return judge
+    own = getattr(judge, "name", None) or getattr(judge, "__qualname__", type(judge).__qualname__)
+    return f"python:{own}"
+
+
+def _object(judge: Any) -> Judge:
+    if not callable(judge) or isinstance(judge, type):
+        raise InputError(f"A judge is one of {FORMS}, or a callable that takes completions and "
+                         f"gives one Judgement each; got {judge!r:.80}.")
+    whole = all(hasattr(judge, part) for part in ("name", "verdicts", "accuracy"))
+    return judge if whole else OwnJudge(name_of(judge), judge, "")  # type: ignore[return-value]
+
+
 def _human(path: Path) -> Judge:
-    from sternpost.assessment.judge_sheet import human_of_sheet
+    from sternpost.assessment.judge_sheet import human_of_sheet, sheet_key
     from sternpost.judges.human import human_judge
-    from sternpost.store.sheets import read_key
-    key = read_key(path)
+    key = sheet_key(str(path)) if path.is_file() else None
     return human_judge(path) if key is None else human_of_sheet(str(path), key)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from sternpost.assessment.plan import counts
 from sternpost.assessment.subject import Subject
+from sternpost.engines.shapes import shape_entry
 from sternpost.engines.transformers import TransformersEngine
 from sternpost.evaluation import Loaded, changes, fires, grouped, runs
 from sternpost.evaluation.attack_success import outcomes
@@ -58,7 +59,8 @@ def results_of(subject: Subject, bench: Bench, loaded: Sequence[Loaded],
     moved, d = changes(suites, lines)
     warnings = [*found.warnings, *_unparsed(lines), *(w for one in loaded for w in one.warnings)]
     return {
-        "kind": "eval", "model": subject.model, "lang": subject.settings.lang,
+        "kind": "eval", "model": subject.model, "shape": shape_entry(_engine(bench).model),
+        "lang": subject.settings.lang,
         "steering": {**subject.about, **_plan(found.plan)},
         "suites": {**{one.suite.name: _about(one) for one in loaded},
                    **{name: {**about["about"], "metrics": list(_counts(about))}
@@ -132,9 +134,13 @@ def _attacks(loaded: Sequence[Loaded], bench: Bench, found: Counted) -> dict[str
     return out
 
 
+def _engine(bench: Bench) -> TransformersEngine:
+    assert isinstance(bench.engine, TransformersEngine)
+    return bench.engine
+
+
 def _provenance(subject: Subject, bench: Bench, loaded: Sequence[Loaded]) -> dict[str, Any]:
-    settings, engine = subject.settings, bench.engine
-    assert isinstance(engine, TransformersEngine)
+    settings, engine = subject.settings, _engine(bench)
     return {
         "seed": settings.seed,
         "versions": {"python": python_version(), **{name: version(name) for name in (

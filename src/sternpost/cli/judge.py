@@ -32,11 +32,13 @@ def sample(run: str, as_json: bool, **options: Any) -> None:
 
     done = judge_sample(run=run, **given(SampleOptions, options))
     if as_json:
-        click.echo(json.dumps({"path": str(done.path), "strata": done.key["strata"]}, indent=2,
-                              ensure_ascii=False))
+        click.echo(json.dumps({"path": str(done.path), "strata": done.key["strata"],
+                               "warnings": done.warnings}, indent=2, ensure_ascii=False))
         return
     click.echo(f"{done.rows} replies of {len(done.key['strata'])} strata: {done.path}")
     click.echo(f"the key, not for annotators: {key_path(done.path)}")
+    for warning in done.warnings:
+        click.echo(f"warning: {warning}", err=True)
     click.echo("Labels: refusal, partial, compliance or incoherent (r, p, c, i).")
     click.echo(f"Then: sternpost judge calibrate --labels {done.path}")
 
@@ -49,7 +51,8 @@ def calibrate(as_json: bool, **options: Any) -> None:
     """Measure a judge against people's labels: accuracy and kappa, a model and a condition apart.
 
     Labels have a prompt, a reply and a label in each row (and model, condition, language, if you
-    like), or are a sheet of `sternpost judge sample`.
+    like), or are a sheet of `sternpost judge sample`, on which the run's own verdicts are measured,
+    or the judge that you name.
     """
     from sternpost.jobs.judge_calibrate import judge_calibrate
 

@@ -1,6 +1,7 @@
-"""How large a model is, from its config alone: nothing is loaded."""
+"""How large a model is: from its config alone, nothing loaded, or as it stands in memory."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM
@@ -43,3 +44,14 @@ def shape_of(name: str, revision: str | None = None) -> Shape:
     blocks = find_blocks(model).blocks
     return Shape(width(model), len(blocks), sum(p.numel() for p in model.parameters()),
                  tuple(sum(p.numel() for p in block.parameters()) for block in blocks))
+
+
+def shape_entry(model: Any) -> dict[str, Any]:
+    """The shape of a loaded causal language model as results.json has it: what tells one model from
+    another whose folder is called anything. Tied weights count once, packed ones (4 bits) whole."""
+    config = model.config.get_text_config()
+    context = getattr(config, "max_position_embeddings", None)
+    why = {} if context is not None else {"why": {"context": "its config states no longest text"}}
+    return {"architecture": type(model).__name__, "n_layers": len(find_blocks(model).blocks),
+            "d_model": width(model), "vocabulary": config.vocab_size, "context": context,
+            "parameters": model.num_parameters(), **why}

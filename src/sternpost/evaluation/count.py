@@ -2,7 +2,7 @@
 
     runs              condition -> suite -> metric -> rate or mean
     changes           suite -> metric -> change, and suite -> D of both conditions and its change
-    grouped, fires    by category and the like; how often the gate fired
+    grouped, fires    by category and the like, with changes; how often the gate fired
 """
 
 from collections import Counter
@@ -37,6 +37,8 @@ METRICS: dict[str, Metric] = {file.METRIC.name: file.METRIC for file in (
 CONDITIONS = ("baseline", "steered")
 GROUPS = ("category", "harm_kind", "language", "family")
 """Columns by whose values refusal and the like are shown apart."""
+FEWEST = 5
+"""Rows that both conditions have in a group, at least, where it is told how the group changed."""
 
 Body = dict[str, Any]
 Pairs = list[tuple[Value, Value]]
@@ -137,10 +139,14 @@ def changes(suites: Mapping[str, Sequence[str]], lines: Sequence[Line]) -> tuple
     body, d = paired(suites, lines), discriminations(list(suites), lines)
     found = [entry for some in body.values() for name, entry in some.items()
              if name != "why" and entry is not None]
-    found += [one["paired"] for one in d.values()]
+    _adjust([*found, *(one["paired"] for one in d.values())])
+    return body, d
+
+
+def _adjust(found: Sequence[Body]) -> None:
+    """Gives each change its `p_holm`, adjusted for all of them."""
     for entry, p in zip(found, holm([entry["p"] for entry in found]), strict=True):
         entry["p_holm"] = p
-    return body, d
 
 
 def discriminations(suites: Sequence[str], lines: Sequence[Line]) -> Body:
@@ -164,7 +170,8 @@ def _rate(values: Sequence[Value]) -> Any:
 
 
 def grouped(suites: Mapping[str, Sequence[str]], lines: Sequence[Line]) -> Body:
-    """Metrics of every group that a column tells apart, where it tells at least two."""
+    """Metrics of every group that a column tells apart, where it tells at least two, and how they
+    changed; `p_holm` is adjusted for all groups' changes."""
     out: Body = {}
     for suite, metrics in suites.items():
         mine = [line for line in lines if line["suite"] == suite]
@@ -174,16 +181,34 @@ def grouped(suites: Mapping[str, Sequence[str]], lines: Sequence[Line]) -> Body:
                 out.setdefault(suite, {})[column] = {
                     name: _group(metrics, [line for line in mine if str(line.get(column)) == name])
                     for name in names}
+    _adjust([change for columns in out.values() for groups in columns.values()
+             for group in groups.values() for name, change in group["paired"].items()
+             if name != "why" and change is not None])
     return out
 
 
 def _group(metrics: Sequence[str], lines: Sequence[Line]) -> Body:
     by = {condition: [line for line in lines if line["condition"] == condition]
           for condition in CONDITIONS}
-    return {"n": len({line["prompt_sha256"] for line in lines}), **{
-        condition: {name: found for name in metrics
-                    if (found := counted(METRICS[name], mine)) is not None}
-        for condition, mine in by.items()}}
+    rates = {condition: {name: found for name in metrics
+                         if (found := counted(METRICS[name], mine)) is not None}
+             for condition, mine in by.items()}
+    told = [name for name in metrics if any(name in some for some in rates.values())]
+    return {"n": len({line["prompt_sha256"] for line in lines}), **rates,
+            "paired": _changes(told, by)}
+
+
+def _changes(metrics: Sequence[str], by: Mapping[str, Sequence[Line]]) -> Body:
+    """How each metric of a group changed; null with its reason where too few rows tell."""
+    body: Body = {}
+    why: dict[str, str] = {}
+    for name in metrics:
+        pairs = paired_values(METRICS[name], *(by[condition] for condition in CONDITIONS))
+        few = len(pairs) < FEWEST
+        body[name] = None if few else change_of(METRICS[name], pairs)
+        if few:
+            why[name] = f"both conditions share {len(pairs)} rows; a change needs {FEWEST}"
+    return {**body, "why": why} if why else body
 
 
 def fires(suites: Sequence[str], lines: Sequence[Line]) -> Body | None:

@@ -143,12 +143,24 @@ def _kept(part: Part, row: Row) -> bool:
 
 
 def _prompt(path: str, part: Part, row: Row) -> LabelledPrompt:
-    if part.drawn or part.shipped:
-        return labelled(path, row, part.prompt, part.kind)
-    cells = {ours: row.cells[theirs] for ours, theirs in part.columns.items()
-             if theirs in row.cells}
-    return labelled(path, Row(row.where, {**cells, **part.set, "prompt": row.cells[part.prompt]}),
-                    "prompt", part.kind, with_messages=False)
+    """A table of ours is taken as it is, of others the columns that are named."""
+    ours = bool(part.drawn or part.shipped)
+    column = part.prompt if ours else "prompt"
+    taken = row.cells if ours else {column: row.cells[part.prompt]}
+    renamed = {name: row.cells[theirs] for name, theirs in part.columns.items()
+               if theirs in row.cells}
+    cells = {**taken, **renamed, **part.set}
+    called = {name: _called(f"{path}, {row.where}: {name}", cells[name], names)
+              for name, names in part.values.items() if cells.get(name) is not None}
+    return labelled(path, Row(row.where, {**cells, **called}), column, part.kind,
+                    with_messages=ours)
+
+
+def _called(what: str, value: Any, names: Mapping[str, str]) -> str:
+    if str(value) in names:
+        return names[str(value)]
+    raise PromptFileError(f"{what} is {value!r}, for which the suite has no name; it has names for "
+                          f"{', '.join(names)}. Add it to `values` in the suite's file.")
 
 
 def _fresh(rows: Sequence[LabelledPrompt], known: set[str]) -> list[LabelledPrompt]:

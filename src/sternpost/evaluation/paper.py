@@ -59,12 +59,17 @@ def figures() -> tuple[Figure, ...]:
 
 
 def is_papers_model(name: str, shape: Mapping[str, Any] | None = None) -> bool:
-    """Whether a model is the paper's: by its name or path, else by `shape` (model_type, d_model,
-    layers), as far as its name says nothing else."""
+    """Whether a model is the paper's: by its name or path and by its `shape`, as results.json has
+    it. The shape must be the paper's whatever the name says; where the name says nothing the
+    context must be too. Without a shape (older files) the name decides."""
     said = name.lower().replace("_", "-")
     if any(other in said for other in paper()["others"]):
         return False
-    return any(known in said for known in paper()["names"]) or dict(shape or {}) == paper()["shape"]
+    named = any(known in said for known in paper()["names"])
+    if not shape:
+        return named
+    same = all(shape.get(key) == value for key, value in paper()["shape"].items())
+    return same and (named or shape.get("context") == paper()["context"])
 
 
 def benchmark_of(suite: str) -> str | None:

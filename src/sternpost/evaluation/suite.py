@@ -46,6 +46,8 @@ class Part:
     """Our name of a column to the table's."""
     set: Mapping[str, str] = field(default_factory=dict)
     """Our name of a column to what it is in every row."""
+    values: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Our name of a column to what each of its values is called here; another value is an error."""
     optional: bool = False
     """Left out, with a word, where the data folder has it not."""
 
@@ -130,6 +132,10 @@ def _part(path: Path, body: dict[str, Any]) -> Part:
         if not isinstance(values, list) or not all(isinstance(one, str) for one in values):
             raise InputError(f"{path}: only.{name} is a list of texts, such as [\"unsafe\"]; got "
                              f"{values!r}.")
+    for name, names in body.get("values", {}).items():
+        if not isinstance(names, dict) or not all(isinstance(one, str) for one in names.values()):
+            raise InputError(f"{path}: values.{name} is a table of texts, such as {{ add = "
+                             f"\"reasoning\" }}; got {names!r}.")
     return Part(**body)
 
 

@@ -10,12 +10,13 @@
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from sternpost.assessment.attacks import Attackers, attack_lines, attackers_of
 from sternpost.assessment.judge import Judging
+from sternpost.assessment.judges import name_of
 from sternpost.assessment.plan import EvaluationPlan, plan_evaluation
 from sternpost.assessment.prompts import prompts_of
 from sternpost.assessment.replies import Condition, Group, groups_of, lines_of, replies, speed
@@ -24,13 +25,13 @@ from sternpost.assessment.settings import EvaluateSettings
 from sternpost.assessment.subject import Subject, conditions_of, subject_of
 from sternpost.assessment.tasks import check_tasks, task_lines
 from sternpost.evaluation import Loaded, spread
-from sternpost.files import read_json, read_jsonl
+from sternpost.files import canonical_json, read_json, read_jsonl, sha256_text
 from sternpost.store import RunFolder, Sample, at_work, open_run_folder
 from sternpost.trials.bench import Bench
 from sternpost.trials.load import model_hashes, sae_sha256
 from sternpost.trials.progress import Watch
 from sternpost.trials.settings import settings_from, takes
-from sternpost.types import Completion, Sampling
+from sternpost.types import Clamp, Completion, Sampling
 
 
 @dataclass(frozen=True)
@@ -65,19 +66,27 @@ class Evaluation:
 def evaluate(**settings: Any) -> "Evaluation | EvaluationPlan":
     """Measures a model on benchmarks, unsteered and steered.
 
-    Takes what `sternpost eval` takes. Raises a SternpostError for bad input, LeakageError where
-    a prompt was fitted on.
+    Takes what `sternpost eval` takes; `judge` may be an object that judges, and `clamp` hold
+    `Clamp`s. Raises a SternpostError for bad input, LeakageError where a prompt was fitted on.
     """
-    return evaluated(settings_from(EvaluateSettings, settings, "eval"), Watch())
+    judge, clamp = settings.get("judge"), settings.get("clamp")
+    if judge is not None:
+        settings = {**settings, "judge": name_of(judge)}
+    if clamp is not None:
+        some = [clamp] if isinstance(clamp, str | Clamp) else clamp
+        settings = {**settings, "clamp": [f"{one.feature}={one.value!r}" if isinstance(
+            one, Clamp) else one for one in some]}
+    return evaluated(settings_from(EvaluateSettings, settings, "eval"), Watch(), judge=judge)
 
 
 def evaluated(settings: EvaluateSettings, watch: Watch,
-              baseline: Path | None = None) -> "Evaluation | EvaluationPlan":
+              baseline: Path | None = None, judge: Any = None) -> "Evaluation | EvaluationPlan":
     """The evaluation, with somebody watching. `baseline`: where what the unsteered model did is
-    kept and looked for, by evaluations that differ in nothing but what is steered."""
+    kept and looked for, by evaluations that differ in nothing but what is steered. `judge`: the
+    object that the settings' judge names."""
     settings.check_services()
     subject = subject_of(settings)
-    judging = Judging(settings, subject.pack)
+    judging = Judging(settings, subject.pack, judge)
     suites, tasks = spread(settings.names)
     tasks = list(dict.fromkeys([*tasks, *settings.task_names]))
     loaded = prompts_of(settings, subject, suites)
@@ -105,7 +114,9 @@ def _identity(settings: EvaluateSettings, subject: Subject,
              "model": model_hashes(subject.model, settings.revision),
              "sae": None if subject.sae is None else sae_sha256(subject.sae)}
     return {**body, "verb": "eval", "hashes": known,
-            "files": {one.suite.name: one.files for one in loaded}}
+            "files": {one.suite.name: one.files for one in loaded},
+            "suites": {one.suite.name: sha256_text(canonical_json(
+                asdict(replace(one.suite, place=None)))) for one in loaded}}
 
 
 class _Evaluating:

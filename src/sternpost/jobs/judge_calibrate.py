@@ -5,6 +5,8 @@
     a sheet of `judge sample`  how far the people agree; the run's judge against them, a condition
                                and a language apart; sensitivity and specificity, and the rates of
                                the run's lines corrected by them (assessment/judge_sheet.py)
+    a sheet, and a judge       the same of that judge, which judges the sheet's replies anew; no
+                               rate is corrected
 """
 
 from collections.abc import Sequence
@@ -13,18 +15,20 @@ from pathlib import Path
 from typing import Any
 
 from sternpost.assessment.judge_settings import CalibrateJudgeSettings
-from sternpost.assessment.judge_sheet import measured_sheet
-from sternpost.assessment.judges import judge_named
+from sternpost.assessment.judge_sheet import measured_sheet, sheet_key
+from sternpost.assessment.judges import judge_named, name_of
 from sternpost.errors import InputError, LeakageError, OutputError
 from sternpost.files import read_json, sha256_file, sha256_text, write_json
 from sternpost.judges.calibrate import Agreement, LabelledReply, agreement, verdicts_on
 from sternpost.judges.labels import read_labels
 from sternpost.judges.learned import row_key, seen
-from sternpost.store.sheets import read_key
 from sternpost.trials.settings import settings_from, takes
 from sternpost.types import Judge, Verdict
 
-PLACE = ("out", "resume", "force", "device", "workers")
+OF_LABELS = "words"
+"""The judge that is measured against plain labels where none is named."""
+OF_SHEETS = "of the run"
+"""What is measured against a sheet where no judge is named."""
 
 
 @dataclass(frozen=True)
@@ -60,26 +64,39 @@ def judge_calibrate(**settings: Any) -> Calibration:
     """Measures a judge against people's labels; writes the figures to `out`, if given.
 
     Raises a SternpostError for bad input, LeakageError where the judge learned from these replies
-    and no other model's are there to learn from in their place.
+    and no other model's are there to learn from in their place. `judge` may be an object.
     """
-    asked = settings_from(CalibrateJudgeSettings, settings, "judge calibrate")
-    identity = {"verb": "judge calibrate", "judge": asked.judge, "labels": _fingerprint(asked)}
+    judge = settings.get("judge")
+    named = {} if judge is None else {"judge": name_of(judge)}
+    asked = settings_from(CalibrateJudgeSettings, {**settings, **named}, "judge calibrate")
+    key = sheet_key(asked.labels) if Path(asked.labels).is_file() else None
+    unnamed = OF_LABELS if key is None else OF_SHEETS
+    identity = {"verb": "judge calibrate", "labels": _fingerprint(asked),
+                "judge": unnamed if asked.judge is None else asked.judge}
     path = Path(asked.out) if asked.out else None
     if path is not None and path.exists() and not asked.force:
         body = _ours(path, identity)
         if not asked.resume:
             return Calibration(body, path)
-    found = {"kind": "judge calibration", "identity": identity, **_measured(asked)}
+    found = {"kind": "judge calibration", "identity": identity, **_measured(asked, key, judge)}
     if path is not None:
         write_json(path, found)
     return Calibration(found, path)
 
 
-def _measured(asked: CalibrateJudgeSettings) -> dict[str, Any]:
-    key = read_key(asked.labels) if Path(asked.labels).is_file() else None
-    if key is not None:
+def _measured(asked: CalibrateJudgeSettings, key: dict[str, Any] | None,
+              given: Any) -> dict[str, Any]:
+    if key is not None and asked.judge is None:
         return measured_sheet(asked.labels, key)
-    judge = judge_named(asked.judge, device=asked.device, workers=asked.workers)
+    name = OF_LABELS if asked.judge is None else asked.judge
+    kind, _, file = name.partition(":")
+    if key is not None and kind == "human" and Path(file).resolve() == Path(asked.labels).resolve():
+        raise LeakageError(f"{name} is the labels themselves, which would agree with themselves. "
+                           "Leave out --judge, or name one that does not read them.")
+    judge = judge_named(name if given is None else given, device=asked.device,
+                        workers=asked.workers)
+    if key is not None:
+        return measured_sheet(asked.labels, key, judge)
     rows = _rows(asked.labels)
     mine = seen().get(judge.name, frozenset())
     known = [row_key(row.prompt, row.reply) in mine for row in rows]

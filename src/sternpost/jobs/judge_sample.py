@@ -1,16 +1,18 @@
 """`judge sample`: a blind sheet of a run's own replies, for two people to label.
 
 Old labels were made on other text than a steered model writes: only labels of the run's own replies
-say how far its judge may be believed, and only they may correct a rate.
+say how far its judge may be believed, and only they may correct a rate. A conversation of several
+turns is shown as a transcript; rows are known by their id, so nothing is read back from it.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sternpost.assessment.judge_replies import Talks, lines_of
 from sternpost.assessment.judge_settings import SampleSettings
 from sternpost.errors import InputError, OutputError
-from sternpost.files import read_jsonl, sha256_file
+from sternpost.files import sha256_file, write_json
 from sternpost.store.sheets import drawn, key_path, read_key, write_sheet
 from sternpost.trials.settings import settings_from, takes
 
@@ -29,6 +31,18 @@ class Sheet:
         """Replies on it."""
         return len(self.key["rows"])
 
+    @property
+    def warnings(self) -> list[str]:
+        """What the sheet cannot tell, and what to do about it."""
+        strata = self.key["strata"]
+        without = [stratum["lines"] for stratum in strata if not stratum["rows"]]
+        if not without:
+            return []
+        return [f"{self.rows} rows are too few for {len(strata)} strata (condition, kind, verdict "
+                f"and language): {len(without)} of them got no row, {sum(without)} of the run's "
+                f"{sum(stratum['lines'] for stratum in strata)} lines. At least {len(strata)} rows "
+                f"are needed for one of each: --n {len(strata)}"]
+
     def to_pandas(self) -> Any:
         """A row a stratum: rows on the sheet, lines of the run."""
         import pandas as pd  # heavy: only for who asks
@@ -36,7 +50,8 @@ class Sheet:
         return pd.DataFrame(self.key["strata"])
 
     def _repr_html_(self) -> str:
-        return self.to_pandas()._repr_html_()
+        told = "".join(f"<p>warning: {one}</p>" for one in self.warnings)
+        return told + self.to_pandas()._repr_html_()
 
 
 @takes(SampleSettings)
@@ -53,20 +68,33 @@ def judge_sample(**settings: Any) -> Sheet:
     identity = {"verb": "judge sample", "samples": sha256_file(source), "n": asked.n,
                 "seed": asked.seed}
     if path.exists() and not asked.force:
-        return _there(path, identity)
-    lines = [line for line in read_jsonl(source) if line.get("kind") in ("unsafe", "safe")]
+        return _there(path, identity, asked.run)
+    lines = lines_of(source)
     for name in NEEDED if lines else ():
         if any(name not in line for line in lines):
             raise InputError(f"{source} has lines without {name!r}: not of this sternpost.")
     if not lines:
         raise InputError(f"{source} has no reply to an unsafe or safe prompt.")
-    return Sheet(path, write_sheet(path, lines, drawn(lines, asked.n, asked.seed), identity))
+    talks = Talks(lines)
+    rows = [({**line, "prompt": talks.shown(line)}, weight)
+            for line, weight in drawn(lines, asked.n, asked.seed)]
+    return Sheet(path, _placed(path, write_sheet(path, lines, rows, identity), asked.run))
 
 
-def _there(path: Path, identity: dict[str, Any]) -> Sheet:
+def _there(path: Path, identity: dict[str, Any], run: str) -> Sheet:
     key = read_key(path)
     if key is None or key["identity"] != identity:
         raise OutputError(f"{path} is there, and is another sheet"
                           f"{'' if key else f' or none: {key_path(path)} is missing'}. Give "
                           "another --out, or type --force to replace it, labels and all.")
-    return Sheet(path, key)
+    return Sheet(path, _placed(path, key, run))
+
+
+def _placed(path: Path, key: dict[str, Any], run: str) -> dict[str, Any]:
+    """The key with the place of its run in it: another judge can then judge the same replies."""
+    place = str(Path(run).resolve())
+    if key.get("run") == place:
+        return key
+    key = {**key, "run": place}
+    write_json(key_path(path), key)
+    return key

@@ -5,6 +5,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from sternpost.evaluation.count import FEWEST
 from sternpost.report.evaluation_headline import evaluation_clauses
 from sternpost.report.evaluation_plots import front, front_places, group_charts
 from sternpost.report.evaluation_replies import choose
@@ -59,6 +60,7 @@ def render_evaluation(results: Mapping[str, Any], samples: Sequence[Mapping[str,
         warnings=[str(text) for text in results.get("warnings") or []],
         front=_two_widths(front, places, ((760, 520), (358, 380)), words) if places else "",
         charts=[(c, _two_widths(bar_chart, c.chart, (502, 358))) for c in charts], most=CHARTS,
+        fewest=FEWEST, shape=figures(results.get("shape") or {}),
         table=Markup(evaluation_html_table(results, words.lang)),
         papers=papers_note(results, words),
         unmeasured=unmeasured(results, words), families=family_rows(results),

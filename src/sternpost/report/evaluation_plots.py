@@ -156,4 +156,12 @@ def _steered(group: Group) -> float:
 def _group(name: str, entry: Mapping[str, Any], metric: str, words: Words) -> Group:
     return Group(name.replace("_", " "), tuple(
         Bar((entry.get(side) or {}).get(metric), words(f"words.{side}"), class_, shape)
-        for side, class_, shape in SIDES))
+        for side, class_, shape in SIDES), below=_moved((entry.get("paired") or {}).get(metric)))
+
+
+def _moved(change: Mapping[str, Any] | None) -> str:
+    """`+32 [+28, +36]`, points; nothing where there is no change."""
+    if change is None:
+        return ""
+    at, low, high = (f"{round(100 * change[key]) + 0:+d}" for key in ("delta", "low", "high"))
+    return f"{at} [{low}, {high}]"

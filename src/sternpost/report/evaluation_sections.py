@@ -12,8 +12,6 @@ from sternpost.report.evaluation_rows import (
 )
 from sternpost.report.evaluation_words import Words
 from sternpost.report.numerals import NONE, percent, round_percent, share, with_interval
-from sternpost.stats import discrimination
-from sternpost.types import Rate
 
 SIDES = ("baseline", "steered")
 
@@ -47,10 +45,11 @@ def family_rows(results: Mapping[str, Any]) -> list[FamilyRow]:
                              NONE if shots is None else str(shots),
                              percent(task.get("fire") or _fire(results, row.suite))))
         for name, entry in parts.items():
-            before, after = ((entry.get(side) or {}).get("capability") for side in SIDES)
+            before, after, change = ((entry.get(side) or {}).get("capability")
+                                     for side in (*SIDES, "paired"))
             if before or after:
-                out.append(FamilyRow("", str(name), before, after, _unpaired(before, after), "",
-                                     ""))
+                part = Row(row.suite, row.title, row.metric, before, after, change)
+                out.append(FamilyRow("", str(name), before, after, change_full(part), "", ""))
     return out
 
 
@@ -69,15 +68,6 @@ def families(results: Mapping[str, Any]) -> list[FamilyRow]:
 
 def _fire(results: Mapping[str, Any], suite: str) -> Any:
     return ((results.get("fire") or {}).get(suite) or {}).get("capability")
-
-
-def _unpaired(before: Any, after: Any) -> str:
-    """After minus before in points, as of two separate samples (Newcombe)."""
-    if share(before) is None or share(after) is None:
-        return NONE
-    rates = [Rate(rate["hits"], rate["n"], rate["low"], rate["high"]) for rate in (after, before)]
-    found = discrimination(*rates)
-    return f"{found.points + 0.0:+.1f} [{found.low + 0.0:+.1f}, {found.high + 0.0:+.1f}]"
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,8 @@ class Group:
     bars: tuple[Bar, ...]
     above: str = ""
     """A heading over this group, where it is the first of its sort."""
+    below: str = ""
+    """What stands under its name, in a group of two bars or more."""
 
     @property
     def n(self) -> int:
@@ -109,13 +111,15 @@ def _line(chart: Chart, frame: Frame) -> Markup:
 
 
 def _group(group: Group, top: float, frame: Frame) -> Markup:
-    middle = top + PITCH * len(group.bars) / 2 + 4
+    middle = top + PITCH * len(group.bars) / 2 + 4 - (PITCH / 2 if group.below else 0)
     room = int((frame.x.start - 36) / (1.05 * LETTER))
     fits = len(group.name) <= room
     name = group.name if fits else group.name[:room - 1] + "\N{HORIZONTAL ELLIPSIS}"
     parts = [el("text", el("title", group.name), name, class_="name", x=0, y=middle),
              el("text", f"{group.n}", class_="tick", x=frame.x.start - 8, y=middle,
                 text_anchor="end")]
+    if group.below:
+        parts.append(el("text", group.below, class_="tick", x=0, y=middle + PITCH))
     if group.above:
         parts.append(el("text", group.above, class_="heading", x=0, y=top - 9))
     for i, bar in enumerate(group.bars):
