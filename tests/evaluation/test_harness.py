@@ -14,9 +14,10 @@ from sternpost import Add, Clamp, Floor, Plan, Positions, steer
 from sternpost.engines.templates import Template
 from sternpost.engines.transformers import TransformersEngine
 from sternpost.errors import EditError, InputError, MissingExtra, PromptFileError
-from sternpost.evaluation.harness import TaskSettings, run_tasks
+from sternpost.evaluation.harness import run_tasks
 from sternpost.evaluation.harness_files import READERS
 from sternpost.evaluation.harness_rows import Row, Subject, apart, reach, steered, unpadded
+from sternpost.evaluation.harness_settings import TaskSettings
 from sternpost.evaluation.harness_tasks import counts_hits, family_of, load_tasks, main_of
 from sternpost.types import Hookpoint, Message
 from subjects import MODELS, D, close, make_sae

@@ -19,7 +19,8 @@ from sternpost import Clamp, Plan, Positions, load_model, load_pack, steer
 from sternpost.engines.templates import Template
 from sternpost.engines.transformers import TransformersEngine
 from sternpost.errors import EditError, InputError, PromptFileError
-from sternpost.evaluation.harness import TaskRun, TaskSettings, run_tasks
+from sternpost.evaluation.harness import TaskRun, run_tasks
+from sternpost.evaluation.harness_settings import TaskSettings
 from sternpost.packs.pack import template_of
 from sternpost.types import Message
 from subjects import make_sae, phi3

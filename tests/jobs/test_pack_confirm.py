@@ -81,7 +81,8 @@ def test_the_same_command_shows_its_table_again(small: None, cli: Any, tmp_path:
                                                 monkeypatch: pytest.MonkeyPatch) -> None:
     words = ("pack", "confirm", "dinghy", "--out", tmp_path / "f.json", "--seed")
     first = cli(*words, 3)
-    monkeypatch.setattr("sternpost.packs.pack.load_model", lambda *_, **__: pytest.fail("loaded again"))
+    monkeypatch.setattr("sternpost.packs.pack.load_model",
+                        lambda *_, **__: pytest.fail("loaded again"))
     again = cli(*words, 3)
     assert (again.code, again.out) == (0, first.out)
     shown = cli(*words, 3, "--json")

@@ -3,16 +3,14 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sternpost.assessment.replies import Condition
 from sternpost.assessment.settings import EvaluateSettings
 from sternpost.errors import MissingExtra
+from sternpost.evaluation.harness_settings import TaskSettings
 from sternpost.store import Sample
 from sternpost.trials.bench import Bench
-
-if TYPE_CHECKING:
-    from sternpost.evaluation.harness import TaskSettings
 
 
 def task_lines(bench: Bench, tasks: Sequence[str], conditions: tuple[Condition, Condition],
@@ -54,9 +52,7 @@ def check_tasks(tasks: Sequence[str], settings: EvaluateSettings) -> None:
         load_tasks(tasks, _settings(settings, 1), Path(scratch))
 
 
-def _settings(settings: EvaluateSettings, rows: int) -> "TaskSettings":
-    from sternpost.evaluation.harness import TaskSettings
-
+def _settings(settings: EvaluateSettings, rows: int) -> TaskSettings:
     return TaskSettings(num_fewshot=settings.num_fewshot, limit=settings.limit, batch_size=rows,
                         max_gen_toks=settings.max_new_tokens, data_dir=settings.folder,
                         hub=settings.hub)

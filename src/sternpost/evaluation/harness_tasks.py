@@ -13,16 +13,14 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from sternpost.errors import InputError, PromptFileError
 from sternpost.evaluation.harness_files import known
+from sternpost.evaluation.harness_settings import TaskSettings
 from sternpost.files import sha256_file, write_text
-
-if TYPE_CHECKING:
-    from sternpost.evaluation.harness import TaskSettings
 
 FILES = ("json", "csv", "parquet", "text", "arrow", "pandas")
 """Where a task file's data are local, as `datasets` calls it."""
@@ -66,7 +64,7 @@ def counts_hits(task: str, values: Iterable[float]) -> bool:
     return not shares and all(value in (0.0, 1.0) for value in values)
 
 
-def load_tasks(specs: Sequence[str], settings: "TaskSettings", scratch: Path) -> list[LoadedTask]:
+def load_tasks(specs: Sequence[str], settings: TaskSettings, scratch: Path) -> list[LoadedTask]:
     """Each task asked for: a name, a task file, or a folder of such. What other libraries write of
     them goes to `scratch`. Raises InputError or PromptFileError for one that cannot be had."""
     out: list[LoadedTask] = []
@@ -182,7 +180,7 @@ def _from_hub(name: str) -> LoadedTask:
     return LoadedTask(name, manager.load([name])["tasks"], "hub")
 
 
-def _from_files(path: Path, settings: "TaskSettings", scratch: Path) -> list[LoadedTask]:
+def _from_files(path: Path, settings: TaskSettings, scratch: Path) -> list[LoadedTask]:
     """Every task of a task file, or of the files of a folder."""
     from lm_eval.tasks import TaskManager
 
@@ -215,7 +213,7 @@ def _fetches(config: Mapping[str, Any]) -> bool:
         config.get("dataset_kwargs"), default=str)
 
 
-def _check_shots(name: str, task: Any, path: Path | None, settings: "TaskSettings") -> None:
+def _check_shots(name: str, task: Any, path: Path | None, settings: TaskSettings) -> None:
     own = task.config.num_fewshot
     shots = own if settings.num_fewshot is None or own == 0 else settings.num_fewshot
     if path is None or not shots:

@@ -1,1 +1,1 @@
-"""Long jobs that cross rooms: one file each. Names are resolved here."""
+"""The verbs: one file each, made of the rooms below."""
