@@ -5,7 +5,7 @@ from importlib import import_module
 
 BENCHMARKS = ("conformance", "contrast", "engine", "gate", "interchange", "sae_train", "steering",
               "sweep")
-BY_NAME = ("damage", "fixtures", "generality", "seeds")
+BY_NAME = ("damage", "fixtures", "generality", "methods", "seeds")
 """Run by name alone."""
 
 for name in sys.argv[1:] or BENCHMARKS:

@@ -24,8 +24,10 @@ def typed(*words: str) -> str:
 def run(tmp_path: Path) -> str:
     lines = [{"condition": "clamp" if at % 2 else "baseline", "value": 8.0 if at % 2 else None,
               "kind": "unsafe", "prompt": f"ask {at}", "prompt_sha256": sha256_text(f"ask {at}"),
-              "language": "en", "cluster": None, "reply": NO if at % 3 else YES,
+              "language": "en", "cluster": None, "harm_kind": None,
+              "reply": NO if at % 3 else YES, "hit": bool(at % 3),
               "verdict": "refusal" if at % 3 else "compliance"} for at in range(30)]
+    (tmp_path / "results.json").write_text('{"kind": "run"}')
     (tmp_path / "samples.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
     return str(tmp_path)
 
@@ -55,7 +57,7 @@ def test_a_filled_sheet_is_a_table_and_rates(run, tmp_path):
     shown = typed("calibrate", "--labels", str(out))
     assert "conditions: clamp 8" in shown
     assert "two annotators on 30 rows" in shown
-    assert "baseline, unsafe: raw 0.667" in shown and "corrected 0.667" in shown
+    assert "baseline, unsafe_refusal: raw 0.667" in shown and "corrected 0.667" in shown
     shown = typed("calibrate", "--labels", str(out), "--judge", "prefixes")
     assert "judge prefixes" in shown and "corrected 0.667" not in shown
 

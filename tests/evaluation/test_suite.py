@@ -2,6 +2,7 @@
 
 import json
 import tomllib
+from dataclasses import fields
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,17 @@ import pytest
 from sternpost.dinghy import smoke_prompts
 from sternpost.dinghy.tasks import TASKS
 from sternpost.errors import InputError, PromptFileError
-from sternpost.evaluation import METRICS, Source, load_suites, read_suite, spread, suite_names
+from sternpost.evaluation import (
+    METRICS,
+    Part,
+    Source,
+    Suite,
+    load_suites,
+    read_suite,
+    spread,
+    suite_names,
+)
+from sternpost.evaluation.suite_tables import _PART, _SUITE
 from sternpost.types import LabelledPrompt
 
 NONE = Source(None, False, lambda name: {})
@@ -51,6 +62,35 @@ def test_a_suite_of_suites_is_spread_once_each() -> None:
     assert tasks == ["mmlu", "truthfulqa_mc1", "gsm8k"]
 
 
+OWN = 'title = "T"\n[[parts]]\nkind = "safe"\nfile = "mine"\n'
+
+
+def test_two_files_of_one_name_are_refused_and_one_file_twice_is_not(tmp_path: Path) -> None:
+    paths = [str(write(tmp_path / folder / "mine.toml", OWN)) for folder in "ab"]
+    with pytest.raises(InputError) as caught:
+        spread(paths)
+    assert all(path in str(caught.value) for path in paths)
+    assert "rename one" in str(caught.value)
+    again = str(tmp_path / "a" / ".." / "a" / "mine.toml")
+    assert [s.name for s in spread([paths[0], again])[0]] == ["mine"]
+    with pytest.raises(InputError, match=r"called smoke.*rename one"):
+        spread([str(write(tmp_path / "smoke.toml", OWN)), "smoke"])
+
+
+def test_two_files_of_one_name_are_refused_within_a_suite_of_suites(tmp_path: Path) -> None:
+    mine = str(write(tmp_path / "xstest.toml", OWN))
+    both = write(tmp_path / "both.toml", f'title = "T"\nsuites = ["{mine}"]\n')
+    with pytest.raises(InputError, match="called xstest"):
+        spread(["paper", str(both)])
+
+
+def test_a_suite_that_names_itself_is_refused(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.toml"
+    write(mine, f'title = "T"\nsuites = ["{mine}"]\n')
+    with pytest.raises(InputError, match="names itself"):
+        spread([str(mine)])
+
+
 def test_rows_are_kept_by_their_values_and_columns_renamed(tmp_path: Path) -> None:
     write(tmp_path / "xstest" / "xstest_prompts.csv", XSTEST)
     (found,) = load_suites([read_suite("xstest")], source(tmp_path), None, 0)
@@ -84,8 +124,18 @@ def test_all_that_is_missing_is_named_at_once_with_columns_and_licence(tmp_path:
 
 def test_a_missing_column_is_named(tmp_path: Path) -> None:
     write(tmp_path / "xstest" / "xstest_prompts.csv", "prompt,kind\nHello,safe\n")
-    with pytest.raises(PromptFileError, match="no column label, type"):
+    with pytest.raises(PromptFileError, match=r"no column label, type.*label as only"):
         load_suites([read_suite("xstest")], source(tmp_path), None, 0)
+    write(tmp_path / "mine.csv", "text,label,topic\nHello,safe,x\n")
+    own = write(tmp_path / "mine.toml", OWN + 'prompt = "text"\nonly = { labell = ["safe"] }\n'
+                'columns = { category = "topic" }\n')
+    with pytest.raises(PromptFileError) as caught:
+        load_suites([read_suite(str(own))], source(tmp_path), None, 0)
+    said = str(caught.value)
+    assert "has no column labell; suite mine asks for labell as only" in said
+    assert "columns are text, label, topic" in said
+    assert str(own) in said
+    assert said.count("labell") == 2
 
 
 def test_copies_between_suites_are_left_out_and_counted(tmp_path: Path) -> None:
@@ -124,15 +174,48 @@ def test_a_limit_is_of_each_part(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("body", "said"), [
     ('titel = "x"', "unknown key 'titel'"),
     ('title = "x"\nmetrics = ["refusals"]', "no metric 'refusals'"),
-    ('title = "x"\n[[parts]]\nkind = "safe"\nonly = { a = "b" }', "is a list of texts"),
+    ('title = "x"\n[[parts]]\nkind = "safe"\nonly = { a = "b" }',
+     "only of part 1 is a table of lists of texts.*got {'a': 'b'}"),
     ('title = "x"\n[[parts]]\nkind = "bad"', "unsafe, safe or capability"),
-    ('title = "x"\n[[parts]]\nkind = "safe"\nvalues = { family = "b" }', "is a table of texts"),
+    ('title = "x"\n[[parts]]\nkind = "safe"\nvalues = { family = "b" }',
+     "values of part 1 is a table of tables of texts"),
     ('title = "x"\n[[parts]]\nkind = "safe"\nfiel = "x"', "unknown key 'fiel'"),
-    ('about = "x"', "has no title"),
+    ("about = \"x\"", "has no title"),
+    ('title = "x"', "asks nothing"),
+    ('title = "x"\n[[parts]]\nkind = "safe"', "part 1 has no rows to read"),
+    ("title = 3", "title is a text.*got 3"),
+    ("limit = 0", "limit is a whole number from 1 up"),
+    ("limit = true", "limit is a whole number from 1 up"),
+    ('own_copy = "yes"', "own_copy is true or false"),
+    ('attack = "pair"', "no attack 'pair'.*crescendo"),
+    ("parts = 3", r"parts is a list of tables, each headed \[\[parts\]\]; got 3"),
+    ("parts = [3]", r"parts is a list of tables.*got \[3\]"),
+    ('metrics = "refusal"', r"metrics is a list of texts, such as \[\"refusal\"\]; got 'refusal'"),
+    ('metrics = [["refusal"]]', "metrics is a list of texts"),
+    ('tasks = "mmlu"', "tasks is a list of texts"),
+    ("[[parts]]\nfile = 7", "file of part 1 is a text.*got 7"),
+    ('[[parts]]\nkind = ["safe"]', "kind of part 1 is a text"),
+    ('[[parts]]\nkind = "safe"\n[[parts]]\nprompt = ["text"]', "prompt of part 2 is a text"),
+    ('[[parts]]\ncolumns = "x"', "columns of part 1 is a table of texts.*got 'x'"),
+    ("[[parts]]\ncolumns = { category = 3 }", "columns of part 1 is a table of texts"),
+    ("[[parts]]\nset = 4", "set of part 1 is a table of texts.*got 4"),
+    ("[[parts]]\nset = { language = 5 }", "set of part 1 is a table of texts.*'language': 5"),
+    ("[[parts]]\nvalues = 3", "values of part 1 is a table of tables of texts.*got 3"),
+    ('[[parts]]\nonly = "x"', "only of part 1 is a table of lists"),
+    ('[[parts]]\nwithout = "x"', "without of part 1 is a list of texts"),
+    ('[[parts]]\noptional = "no"', "optional of part 1 is true or false"),
+    ('[[parts]]\ncolumns = { categoryy = "topic" }', "names 'categoryy'.*category, cluster"),
+    ('[[parts]]\nset = { lang = "en" }', "set of part 1 names 'lang'.*language"),
+    ('[[parts]]\nvalues.famly = { a = "b" }', "values of part 1 names 'famly'.*family"),
     ("title = ", "is no suite")])
 def test_a_bad_suite_says_what_is_wrong(body: str, said: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=said):
         read_suite(str(write(tmp_path / "mine.toml", body)))
+
+
+def test_the_types_of_every_key_are_known() -> None:
+    assert set(_PART) == {f.name for f in fields(Part)}
+    assert set(_SUITE) == {f.name for f in fields(Suite)} - {"name", "place"}
 
 
 def test_an_unknown_suite_lists_those_there_are() -> None:

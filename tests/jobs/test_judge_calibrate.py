@@ -56,6 +56,19 @@ def test_the_same_again_is_read_back_and_another_is_refused(tmp_path):
     judge_calibrate(labels=file, judge="prefixes", out=str(out), force=True)
 
 
+@pytest.mark.parametrize("text", ["not JSON", "[]", "\\x89PNG", '{"schema_version": 99}', "{}", ""])
+def test_out_that_holds_something_else_is_kept_unless_forced(tmp_path, text):
+    file, out = labels(tmp_path), tmp_path / "c.json"
+    out.write_text(text)
+    for more in ({}, {"resume": True}):
+        with pytest.raises(OutputError, match=r"something else\. Give another --out.*--force"):
+            judge_calibrate(labels=file, out=str(out), **more)
+    assert out.read_text() == text
+    assert judge_calibrate(labels=file, out=str(out), force=True).found["n"] == 80
+    with pytest.raises(OutputError, match=r"is a folder; .* Type --out .*judge\.json"):
+        judge_calibrate(labels=file, out=str(tmp_path))
+
+
 def test_labels_that_are_none_are_refused(tmp_path):
     file = tmp_path / "l.csv"
     file.write_text("prompt,reply,label\na,b,perhaps\n")

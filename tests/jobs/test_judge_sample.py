@@ -1,15 +1,14 @@
 """Blind sheets of a run's replies, and what filled ones say of the run's judge."""
 
-import csv
 import json
 from itertools import pairwise
 
 import pytest
 
-from sheets import a_run, build_ups, fill, read
+from sheets import a_run, build_ups, fill, read, rewrite
 from sternpost.assessment.judges import judge_named
 from sternpost.errors import InputError, OutputError
-from sternpost.files import canonical_json, read_json, sha256_text
+from sternpost.files import canonical_json, read_json, sha256_text, write_json
 from sternpost.jobs.judge_calibrate import judge_calibrate, parts_of
 from sternpost.jobs.judge_sample import judge_sample
 from sternpost.types import Completion, Request
@@ -60,6 +59,19 @@ def test_bad_input_says_what_would_be_right(tmp_path):
         judge_sample(run=str(tmp_path), out="s.json")
     with pytest.raises(InputError, match="from 1 up"):
         judge_sample(run=str(tmp_path), out="s.csv", n=0)
+
+
+@pytest.mark.parametrize("kind", ["eval", "run"])
+def test_an_unfinished_run_is_refused(tmp_path, kind):
+    run = a_run(tmp_path / "run")
+    write_json(run / "run.json", {"identity": {"verb": kind}})
+    (run / "results.json").unlink()
+    with pytest.raises(InputError, match=r"no results\.json: it holds no finished .* --resume"):
+        judge_sample(run=str(run), out=str(tmp_path / "s.csv"))
+    assert not (tmp_path / "s.csv").exists()
+    write_json(run / "results.json", {"kind": "features"})
+    with pytest.raises(InputError, match="of kind 'features'; expected eval or run"):
+        judge_sample(run=str(run), out=str(tmp_path / "s.csv"))
 
 
 def test_a_filled_sheet_tells_the_judges_error_and_corrects_the_rates(tmp_path):
@@ -134,12 +146,11 @@ def test_a_build_up_is_shown_as_a_transcript_and_read_back_by_its_row(tmp_path):
     assert shown["yes, 3"] == "user: harmless 3"
     assert shown["no, 3"] == 'user: harmless 3\nassistant: yes, 3\nuser: say "it", 3'
     fill(out, second=False)
-    rows = [dict(row, prompt="cut by a spreadsheet") for row in read(out)]
-    with out.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    accuracy = judge_calibrate(labels=str(out)).found["overall"]["accuracy"]
+    rewrite(out, [dict(row, prompt="cut by a spreadsheet") for row in read(out)])
+    found = judge_calibrate(labels=str(out)).found
+    assert found["rates"] == []  # a build-up's turns are in no refusal rate
+    assert "results.json has none of refusals" in found["notes"][-1]
+    accuracy = found["overall"]["accuracy"]
     assert accuracy["hits"] == accuracy["n"] == 24
     script = canonical_json([{"role": "user", "content": "harmless 3"},
                              {"role": "user", "content": 'say "it", 3'}])

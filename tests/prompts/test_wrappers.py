@@ -175,7 +175,7 @@ def test_a_lead_in_ends_with_the_requests_own_words(language):
     (lambda: wrapped(prompts(1), each=0), "got each=0"),
     (lambda: wrapped(prompts(1), ["story"], each=6), "1 to 5 .*got each=6"),
     (lambda: led_in(prompts(1), ["payload_split", "story"]), "No wording of payload_split"),
-    (lambda: wrapped(wrapped(prompts(1))), "already.*p.family is None"),
+    (lambda: wrapped(wrapped(prompts(1))), "already.*prompts whose family is empty"),
     (lambda: wrapped([LabelledPrompt(Request((), "text"), "corpus")]), "Only a request of a user"),
     (lambda: wrapped([prompt("?")], ["payload_split"]), "cannot be put around"),
 ])

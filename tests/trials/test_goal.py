@@ -95,7 +95,7 @@ def test_no_file_and_a_wrong_size(tmp_path: Path) -> None:
 OWN = {
     "raises": ("def judge(cs):\n    raise KeyError('x')\n", "raised KeyError"),
     "too few": ("def judge(cs):\n    return []\n", "gave nothing for 1 replies"),
-    "texts": ("def judge(cs):\n    return ['shown' for c in cs]\n", "the first 'shown'"),
+    "texts": ("def judge(cs):\n    return ['shown' for c in cs]\n", "gave 'shown' for 1 replies"),
     "a class": ("class judge:\n    pass\n", "a class, and it needs an object"),
     "no name": ("x = 1\n", "no judge"),
     "no Python": ("def judge(:\n", "cannot be run: SyntaxError")}

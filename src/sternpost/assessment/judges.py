@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from sternpost.errors import InputError
 from sternpost.trials.goal import OwnJudge
 from sternpost.trials.own import own_object
-from sternpost.types import Chat, Judge
+from sternpost.types import Chat, Judge, Verdict
 
 if TYPE_CHECKING:
     from sternpost.judges.asking import Answers
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 FORMS = ("words, prefixes, learned, openai:MODEL, xstest:openai:MODEL, strongreject:openai:MODEL, "
          "rubric:FILE.toml:openai:MODEL, wildguard:MODEL, harmbench:MODEL (MODEL: a folder, a Hub "
          "id or openai:MODEL), human:FILE, or file.py:name")
+OF_REPLIES: tuple[Verdict, ...] = ("refusal", "partial", "compliance", "incoherent", "unparsed",
+                                  "absent")
+"""What a judge of one's own may say; "absent": no harm was done, however."""
 MakeChat = Callable[[str], Chat]
 
 
@@ -44,7 +47,7 @@ def judge_named(name: Any, *, folder: Path | None = None, device: str = "auto",
     if ".py:" in name:
         told, sha256 = own_object(name, place, "judge",
                                   "takes completions and gives one Judgement each")
-        return OwnJudge(name, told, sha256)
+        return OwnJudge(name, told, sha256, OF_REPLIES)
     how = _How(device, workers, chat)
     if kind == "human" and rest:
         return _human(place / rest)
@@ -70,7 +73,7 @@ def _object(judge: Any) -> Judge:
         raise InputError(f"A judge is one of {FORMS}, or a callable that takes completions and "
                          f"gives one Judgement each; got {judge!r:.80}.")
     whole = all(hasattr(judge, part) for part in ("name", "verdicts", "accuracy"))
-    return judge if whole else OwnJudge(name_of(judge), judge, "")  # type: ignore[return-value]
+    return judge if whole else OwnJudge(name_of(judge), judge, "", OF_REPLIES)  # type: ignore[return-value]
 
 
 def _human(path: Path) -> Judge:

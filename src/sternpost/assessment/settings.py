@@ -68,6 +68,12 @@ class EvaluateSettings(Settings):
             also = steering or ["--system or --chat-template"]
             raise InputError(f"A pack brings its own features, system prompt and template; got "
                              f"{' and '.join(also)} beside --pack. Give one or the other.")
+        written = [f"--{name}" for name, usual in (("positions", "all"), ("error", "keep"),
+                                                   ("mode", "exact"))
+                   if getattr(self, name) != usual]
+        if self.pack is not None and written:
+            raise InputError(f"A pack says where and how it writes; got {' and '.join(written)} "
+                             "beside --pack. Leave that out, or give --sae and --clamp instead.")
         if len(steering) == 1 and (self.sae is None or self.error != "drop"):
             raise InputError(f"--sae and --clamp go together; got {steering[0]} alone. Type --sae "
                              "DIR --clamp FEATURE=VALUE; or --sae DIR --error drop, which splices "

@@ -68,7 +68,7 @@ class Subject:
         """The engine, the plan, and what there is to warn of."""
         if self.pack is not None:
             engine = engine_for(self.pack, self.settings.model, self.settings.device,
-                                self.settings.rows)
+                                self.settings.rows, self.settings.dtype)
             plan = self.pack.at(self.settings.level)
             engine.check(plan)
             return engine, (plan if plan.edits else None), []

@@ -82,7 +82,8 @@ def show(done: "Calibration") -> None:
         click.echo(f"two annotators on {between['n']} rows: kappa {_kappa(between['kappa'])}; "
                    f"refusal or not {_kappa(between['kappa_refusal'])}")
     for one in found.get("rates", ()):
-        click.echo(f"{one['condition']}, {one['kind']}: raw {_rate(one['raw'])}, corrected "
+        where = [one[name] for name in ("suite", "condition", "metric") if name in one]
+        click.echo(f"{', '.join(where)}: raw {_rate(one['raw'])}, corrected "
                    f"{_fraction(one)} (error of {one['by']})")
     for note in found.get("notes", ()):
         click.echo(f"note: {note}")

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from sternpost.errors import InputError, PromptFileError
+from sternpost.evaluation.copies import Placed, fresh, told_clashes
 from sternpost.evaluation.suite import SUFFIXES, Part, Suite
 from sternpost.files import canonical_json, sha256_text
-from sternpost.prompts import key, sample
+from sternpost.prompts import sample
 from sternpost.prompts.rows import labelled
 from sternpost.prompts.tables import Row, Table, read_table
 from sternpost.types import LabelledPrompt
@@ -52,8 +53,8 @@ def load_suites(suites: Sequence[Suite], source: Source, limit: int | None,
         raise PromptFileError("\n".join(["Data files are missing:", *missing,
                                          "Put them there, and type --data DIR or set "
                                          "STERNPOST_DATA=DIR."]))
-    known: set[str] = set()
-    return [_loaded(suite, source, limit, seed, set() if suite.attack else known)
+    known: dict[str, Placed] = {}
+    return [_loaded(suite, source, limit, seed, {} if suite.attack else known)
             for suite in suites]
 
 
@@ -81,26 +82,53 @@ def _path(part: Part, source: Source) -> Path | None:
 
 
 def _loaded(suite: Suite, source: Source, limit: int | None, seed: int,
-            known: set[str]) -> Loaded:
+            known: dict[str, Placed]) -> Loaded:
     found = Loaded(suite, [], [])
+    blank: dict[str, dict[str, None]] = {}
+    clashes: list[str] = []
     for part in suite.parts:
         for name, table in _tables(suite, part, source):
-            rows = [_prompt(name, part, row) for row in table.rows if _kept(part, row)]
-            fresh = _fresh(rows, known)
-            found.duplicates += len(rows) - len(fresh)
-            taken = sample(fresh, suite.limit if limit is None else limit, seed)
+            rows = [Placed(_prompt(name, part, row), f"{name}, {row.where}", suite)
+                    for row in table.rows if _kept(part, row)]
+            blank.setdefault(name, {}).update(dict.fromkeys(
+                row.where for row in table.rows if _blank(part, row)))
+            left = fresh(rows, known)
+            clashes += left.clashes
+            found.duplicates += len(rows) - len(left.prompts)
+            taken = sample(left.prompts, suite.limit if limit is None else limit, seed)
             found.prompts += taken
             found.files.append({"path": name, "sha256": table.sha256, "rows": len(taken)})
             if not rows and not part.optional:
-                raise PromptFileError(f"{name}: no row is left for suite {suite.name}, which keeps "
-                                      f"{dict(part.only) or 'all'} without {list(part.without)}.")
+                raise PromptFileError(_none_left(name, suite, part, len(blank[name])))
     if not found.prompts:
-        raise InputError(f"Suite {suite.name} has no prompts left. See that its files hold any.")
+        raise InputError(f"Suite {suite.name} has no prompts left; rows that repeat earlier ones: "
+                         f"{found.duplicates}; rows without a prompt: "
+                         f"{sum(map(len, blank.values()))}. See that its files hold others.")
     there = {p.kind for p in found.prompts}
-    if absent := [part.file for part in suite.parts if part.optional and part.kind not in there]:
-        found.warnings = (f"{suite.name}: {', '.join(absent)} is not in the data folder and was "
-                          "left out.",)
+    absent = [part.file for part in suite.parts if part.optional and part.kind not in there]
+    found.warnings = (
+        *([f"{suite.name}: {', '.join(absent)} is not in the data folder and was left out."]
+          if absent else []),
+        *(f"{suite.name}: {_without_prompt(name, list(some))}" for name, some in blank.items()
+          if some),
+        *told_clashes(suite, clashes))
     return found
+
+
+def _without_prompt(name: str, rows: Sequence[str]) -> str:
+    if len(rows) == 1:
+        return f"1 row of {name} has no prompt and is left out: {rows[0]}."
+    return f"{len(rows)} rows of {name} have no prompt and are left out, such as {rows[0]}."
+
+
+def _none_left(name: str, suite: Suite, part: Part, blank: int) -> str:
+    only = "; ".join(f"{column} is {' or '.join(values)}" for column, values in part.only.items())
+    kept = [*([f"those where {only}"] if only else []),
+            *([f"those without {', '.join(part.without)}"] if part.without else [])]
+    empty = f"; rows without a prompt: {blank}" if blank else ""
+    mend = f"Correct the part in {suite.path}, or the file." if suite.own else "Correct the file."
+    return (f"{name}: no row is left for suite {suite.name}, which keeps "
+            f"{' and '.join(kept) or 'all'}{empty}. {mend}")
 
 
 def _tables(suite: Suite, part: Part, source: Source) -> list[tuple[str, Table]]:
@@ -127,19 +155,36 @@ def _table(name: str, rows: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def _with_columns(table: Table, part: Part, suite: Suite) -> Table:
-    lacking = [name for name in part.needed if name not in table.columns
-               and name not in part.without]
+    lacking = {name: key for name, key in part.readers.items()
+               if name not in table.columns and key != "without"}
     if lacking:
+        asked = ", ".join(f"{name} as {key}" for name, key in lacking.items())
+        mend = "Rename the table's" if not suite.own else f"Correct {suite.path}, or rename the"
         raise PromptFileError(
-            f"{table.path} has no column {', '.join(lacking)}, which suite {suite.name} reads; its "
-            f"columns are {', '.join(table.columns)}. Name them {', '.join(part.needed)}.")
+            f"{table.path} has no column {', '.join(lacking)}; suite {suite.name} asks for {asked}."
+            f" The table's columns are {', '.join(table.columns)}. {mend} columns.")
     return table
 
 
 def _kept(part: Part, row: Row) -> bool:
-    return (all(str(row.cells.get(name, "")) in values for name, values in part.only.items())
-            and not any(name in row.cells for name in part.without)
-            and (part.prompt in row.cells or "messages" in row.cells))
+    return _has_prompt(part, row) and _chosen(part, row) and all(
+        name in row.cells for name in part.only)
+
+
+def _blank(part: Part, row: Row) -> bool:
+    """Whether it is a row of the part, as far as can be told, with no prompt."""
+    return not _has_prompt(part, row) and _chosen(part, row)
+
+
+def _chosen(part: Part, row: Row) -> bool:
+    return (all(name not in row.cells or str(row.cells[name]) in values
+                for name, values in part.only.items())
+            and not any(name in row.cells for name in part.without))
+
+
+def _has_prompt(part: Part, row: Row) -> bool:
+    ours = part.drawn or part.shipped
+    return part.prompt in row.cells or bool(ours and "messages" in row.cells)
 
 
 def _prompt(path: str, part: Part, row: Row) -> LabelledPrompt:
@@ -156,19 +201,8 @@ def _prompt(path: str, part: Part, row: Row) -> LabelledPrompt:
                     with_messages=ours)
 
 
-def _called(what: str, value: Any, names: Mapping[str, str]) -> str:
+def _called(what: str, value: Any, names: Mapping[str, str]) -> str | None:
     if str(value) in names:
-        return names[str(value)]
+        return names[str(value)] or None
     raise PromptFileError(f"{what} is {value!r}, for which the suite has no name; it has names for "
                           f"{', '.join(names)}. Add it to `values` in the suite's file.")
-
-
-def _fresh(rows: Sequence[LabelledPrompt], known: set[str]) -> list[LabelledPrompt]:
-    out: list[LabelledPrompt] = []
-    for row in rows:
-        text = "\n".join(m.content for m in row.request.messages) or row.request.text
-        mark = key(text)
-        if mark not in known:
-            known.add(mark)
-            out.append(row)
-    return out

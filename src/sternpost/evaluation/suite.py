@@ -10,13 +10,14 @@ data, and the errors say what is missing and under which licence it is had.
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any, get_args
 
 from sternpost.errors import InputError
 from sternpost.evaluation.count import METRICS
+from sternpost.evaluation.suite_tables import check_tables
 from sternpost.types import Kind
 
 SUFFIXES = (".csv", ".jsonl", ".parquet", ".json")
@@ -47,15 +48,26 @@ class Part:
     set: Mapping[str, str] = field(default_factory=dict)
     """Our name of a column to what it is in every row."""
     values: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    """Our name of a column to what each of its values is called here; another value is an error."""
+    """Our name of a column to what each of its values is called here, "" for none at all; another
+    value is an error."""
     optional: bool = False
     """Left out, with a word, where the data folder has it not."""
 
     @property
     def needed(self) -> tuple[str, ...]:
         """The table's columns that are read."""
-        names = [self.prompt, *self.only, *self.without, *self.columns.values()]
-        return tuple(dict.fromkeys(names))
+        return tuple(self.readers)
+
+    @property
+    def readers(self) -> dict[str, str]:
+        """Each of the table's columns that are read, and the key that asks for it."""
+        asked = [(self.prompt, "prompt"), *((name, "only") for name in self.only),
+                 *((name, "without") for name in self.without),
+                 *((theirs, f"columns.{ours}") for ours, theirs in self.columns.items())]
+        out: dict[str, str] = {}
+        for name, key in asked:
+            out.setdefault(name, key)
+        return out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,18 +95,30 @@ class Suite:
     place: Path | None = None
     """Folder of its file."""
 
+    @property
+    def path(self) -> Path:
+        """Its file."""
+        return (self.place or _shipped()) / f"{self.name}.toml"
+
+    @property
+    def own(self) -> bool:
+        """Whether its rows are the user's to correct: no suite that comes with sternpost, and no
+        published data that every user fetches."""
+        return not self.own_copy and self.path.resolve().parent != _shipped().resolve()
+
+
+def _shipped() -> Path:
+    return Path(str(resources.files("sternpost.evaluation").joinpath("suites")))
+
 
 def suite_names() -> tuple[str, ...]:
     """Every suite that comes with sternpost."""
-    folder = resources.files("sternpost.evaluation").joinpath("suites")
-    return tuple(sorted(Path(str(file)).stem for file in folder.iterdir()
-                        if str(file).endswith(".toml")))
+    return tuple(sorted(file.stem for file in _shipped().glob("*.toml")))
 
 
 def read_suite(name: str) -> Suite:
     """The suite of a name, or of a TOML file of your own. Raises InputError."""
-    folder = Path(str(resources.files("sternpost.evaluation").joinpath("suites")))
-    path = Path(name) if name.endswith(".toml") else folder / f"{name}.toml"
+    path = Path(name) if name.endswith(".toml") else _shipped() / f"{name}.toml"
     if name.endswith(".toml") and not path.is_file():
         raise InputError(f"There is no file {name}. Give a suite's name or a TOML file of your "
                          "own (docs/howto/evaluate.md).")
@@ -109,9 +133,8 @@ def read_suite(name: str) -> Suite:
 
 
 def _suite(path: Path, body: dict[str, Any]) -> Suite:
-    parts = tuple(_part(path, part) for part in body.pop("parts", []))
-    known = {f.name for f in fields(Suite)} - {"name", "place"}
-    _refuse_unknown(path, body, known)
+    check_tables(path, body)
+    parts = tuple(_part(path, at, part) for at, part in enumerate(body.pop("parts", []), start=1))
     for name in ("metrics", "suites", "tasks"):
         body[name] = tuple(body.get(name, ()))
     for metric in body["metrics"]:
@@ -120,39 +143,41 @@ def _suite(path: Path, body: dict[str, Any]) -> Suite:
                              f"{', '.join(METRICS)}.")
     if "title" not in body:
         raise InputError(f"{path} has no title. Write title = \"...\" at its top.")
+    if not (parts or body["suites"] or body["tasks"]):
+        raise InputError(f"{path} asks nothing: it has no parts, suites or tasks. Write a part, "
+                         "headed [[parts]] (docs/howto/evaluate.md).")
     return Suite(name=path.stem, parts=parts, place=path.parent, **body)
 
 
-def _part(path: Path, body: dict[str, Any]) -> Part:
-    _refuse_unknown(path, body, {f.name for f in fields(Part)})
+def _part(path: Path, at: int, body: dict[str, Any]) -> Part:
     if body.get("kind") not in get_args(Kind)[:3]:
-        raise InputError(f"{path}: a part's kind is unsafe, safe or capability; got "
+        raise InputError(f"{path}: kind of part {at} is unsafe, safe or capability; got "
                          f"{body.get('kind')!r}.")
-    for name, values in body.get("only", {}).items():
-        if not isinstance(values, list) or not all(isinstance(one, str) for one in values):
-            raise InputError(f"{path}: only.{name} is a list of texts, such as [\"unsafe\"]; got "
-                             f"{values!r}.")
-    for name, names in body.get("values", {}).items():
-        if not isinstance(names, dict) or not all(isinstance(one, str) for one in names.values()):
-            raise InputError(f"{path}: values.{name} is a table of texts, such as {{ add = "
-                             f"\"reasoning\" }}; got {names!r}.")
+    if not any(body.get(name) for name in ("file", "hub", "shipped", "drawn")):
+        raise InputError(f"{path}: part {at} has no rows to read. Name its table: file = "
+                         "\"mine/requests\", below the data folder.")
     return Part(**body)
 
 
-def _refuse_unknown(path: Path, body: Mapping[str, Any], known: set[str]) -> None:
-    for key in body:
-        if key not in known:
-            raise InputError(f"{path}: unknown key {key!r}. Known: {', '.join(sorted(known))}.")
-
-
 def spread(names: Sequence[str]) -> tuple[list[Suite], list[str]]:
-    """The benchmarks that `names` mean, each once, in order, and the tasks of lm-eval."""
+    """The benchmarks that `names` mean, each once, in order, and the tasks of lm-eval. Raises
+    InputError for two files of one name: results are kept by it."""
+    return _spread(names, ())
+
+
+def _spread(names: Sequence[str], above: tuple[Path, ...]) -> tuple[list[Suite], list[str]]:
     suites: dict[str, Suite] = {}
     tasks: dict[str, None] = {}
     for name in names:
         suite = read_suite(name)
-        more, others = spread(suite.suites)
+        file = suite.path.resolve()
+        if file in above:
+            raise InputError(f"{suite.path} names itself among its suites. Take it out there.")
+        more, others = _spread(suite.suites, (*above, file))
         for one in [*more, *([suite] if suite.parts else [])]:
-            suites.setdefault(one.name, one)
+            other = suites.setdefault(one.name, one)
+            if other.path.resolve() != one.path.resolve():
+                raise InputError(f"Two suites are called {one.name}: {other.path} and {one.path}. "
+                                 "Results are kept by that name; rename one of the files.")
         tasks |= dict.fromkeys([*others, *suite.tasks])
     return list(suites.values()), list(tasks)

@@ -32,7 +32,17 @@ LAYER = 4
 def main(seed: int, out: str, trials: int, methods: str, ship: bool) -> None:
     """Calibrates dinghy's levels."""
     quiet_libraries()
-    folder = Path(out)
+    done = calibrate_dinghy(Path(out), seed, trials, methods, Watch(Console(stderr=True)))
+    show(done.found, Console())
+    if ship:
+        place = Path(str(resources.files("sternpost.dinghy"))) / "pack"
+        remove_folder(place)
+        shutil.copytree(done.path / "pack", place)
+
+
+def calibrate_dinghy(folder: Path, seed: int, trials: int, methods: str,
+                     watch: Watch) -> Calibration:
+    """The calibration in `folder`, begun, taken up again, or read back."""
     for kind, rows in calibration_prompts().items():
         write_jsonl(folder / "prompts" / f"{kind}.jsonl", rows)
     unsafe, safe, capability = (str(folder / "prompts" / f"{kind}.jsonl") for kind in (
@@ -40,13 +50,9 @@ def main(seed: int, out: str, trials: int, methods: str, ship: bool) -> None:
     done = calibrated(CalibrateSettings(
         model="dinghy", unsafe=unsafe, safe=safe, capability=capability, layer=LAYER,
         seed=seed, trials=trials, methods=methods, out=str(folder / f"seed-{seed}"),
-        resume=True), Watch(Console(stderr=True)))
+        resume=True), watch)
     assert isinstance(done, Calibration)
-    show(done.found, Console())
-    if ship:
-        place = Path(str(resources.files("sternpost.dinghy"))) / "pack"
-        remove_folder(place)
-        shutil.copytree(done.path / "pack", place)
+    return done
 
 
 if __name__ == "__main__":

@@ -119,6 +119,17 @@ def _identity(settings: EvaluateSettings, subject: Subject,
                 asdict(replace(one.suite, place=None)))) for one in loaded}}
 
 
+def _too_long(engine: Any, own: Sequence[Completion]) -> list[str]:
+    """That prompts leave no room for a reply in the model's context, where some do."""
+    context = getattr(engine.model.config.get_text_config(), "max_position_embeddings", None)
+    long = [c for c in own if context is not None and len(c.prompt_ids) >= context]
+    if not long:
+        return []
+    return [f"{len(long)} of {len(own)} prompts are as long as the model's context of {context} "
+            f"tokens or longer, e.g. {long[0].request.text[:60]!r}: what it says to them is no "
+            "measure of refusal. They are counted as they were judged."]
+
+
 class _Evaluating:
     """The work of one evaluation."""
 
@@ -145,6 +156,7 @@ class _Evaluating:
         with watch.stage("steered", "What it says steered"):
             lines += self._steered(bench, groups, (steered, judging), lines)
         costs = {c.name: speed(bench, groups, c) for c in (base, steered if plan else base)}
+        warnings = [*warnings, *_too_long(engine, own)]
         attacks, told, left = attack_lines(bench, self.loaded, (base, steered), self.who)
         more, about, cut = task_lines(bench, self.tasks, (base, steered), settings)
         lines += [*attacks, *more]

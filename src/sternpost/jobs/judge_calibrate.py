@@ -18,7 +18,7 @@ from sternpost.assessment.judge_settings import CalibrateJudgeSettings
 from sternpost.assessment.judge_sheet import measured_sheet, sheet_key
 from sternpost.assessment.judges import judge_named, name_of
 from sternpost.errors import InputError, LeakageError, OutputError
-from sternpost.files import read_json, sha256_file, sha256_text, write_json
+from sternpost.files import canonical_json, read_json, sha256_file, sha256_text, write_json
 from sternpost.judges.calibrate import Agreement, LabelledReply, agreement, verdicts_on
 from sternpost.judges.labels import read_labels
 from sternpost.judges.learned import row_key, seen
@@ -73,6 +73,8 @@ def judge_calibrate(**settings: Any) -> Calibration:
     unnamed = OF_LABELS if key is None else OF_SHEETS
     identity = {"verb": "judge calibrate", "labels": _fingerprint(asked),
                 "judge": unnamed if asked.judge is None else asked.judge}
+    if key is not None and asked.judge is None:
+        identity["rates"] = sha256_text(canonical_json(key.get("rates")))
     path = Path(asked.out) if asked.out else None
     if path is not None and path.exists() and not asked.force:
         body = _ours(path, identity)
@@ -171,7 +173,13 @@ def _fingerprint(asked: CalibrateJudgeSettings) -> str:
 
 
 def _ours(path: Path, identity: dict[str, Any]) -> dict[str, Any]:
-    body = read_json(path)
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder; --out names a file. Type --out "
+                          f"{path / 'judge.json'}")
+    try:
+        body = read_json(path)
+    except OutputError:  # none that this sternpost wrote
+        body = {}
     if body.get("identity") != identity:
         raise OutputError(f"{path} is there and holds something else. Give another --out, or type "
                           "--force to replace it.")

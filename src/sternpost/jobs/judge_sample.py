@@ -9,14 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sternpost.assessment.judge_rates import raw_rates
 from sternpost.assessment.judge_replies import Talks, lines_of
 from sternpost.assessment.judge_settings import SampleSettings
 from sternpost.errors import InputError, OutputError
-from sternpost.files import sha256_file, write_json
+from sternpost.files import read_json, sha256_file, write_json
 from sternpost.store.sheets import drawn, key_path, read_key, write_sheet
 from sternpost.trials.settings import settings_from, takes
 
-NEEDED = ("condition", "kind", "prompt", "reply", "verdict")
+NEEDED = ("condition", "kind", "prompt", "prompt_sha256", "harm_kind", "cluster", "reply",
+          "verdict", "hit")
 
 
 @dataclass(frozen=True)
@@ -58,43 +60,62 @@ class Sheet:
 def judge_sample(**settings: Any) -> Sheet:
     """Writes a blind, stratified sheet of a run's replies, and its key beside it.
 
-    Raises InputError or OutputError; a sheet that is there is never written over unasked.
+    Raises InputError where no finished run or evaluation is there, or OutputError; a sheet that is
+    there is never written over unasked.
     """
     asked = settings_from(SampleSettings, settings, "judge sample")
     path, source = Path(asked.out), Path(asked.run) / "samples.jsonl"
-    if not source.is_file():
-        raise InputError(f"{source} is not there. Give the folder of a run or an evaluation, which "
-                         "has samples.jsonl.")
+    results = _results(Path(asked.run))
     identity = {"verb": "judge sample", "samples": sha256_file(source), "n": asked.n,
                 "seed": asked.seed}
-    if path.exists() and not asked.force:
-        return _there(path, identity, asked.run)
+    known = _known(path, identity) if path.exists() and not asked.force else None
     lines = lines_of(source)
     for name in NEEDED if lines else ():
         if any(name not in line for line in lines):
             raise InputError(f"{source} has lines without {name!r}: not of this sternpost.")
     if not lines:
         raise InputError(f"{source} has no reply to an unsafe or safe prompt.")
+    about = {"run": str(Path(asked.run).resolve()), "rates": raw_rates(results, lines)}
+    if known is not None:
+        return Sheet(path, _noted(path, known, about))
     talks = Talks(lines)
     rows = [({**line, "prompt": talks.shown(line)}, weight)
             for line, weight in drawn(lines, asked.n, asked.seed)]
-    return Sheet(path, _placed(path, write_sheet(path, lines, rows, identity), asked.run))
+    return Sheet(path, _noted(path, write_sheet(path, lines, rows, identity), about))
 
 
-def _there(path: Path, identity: dict[str, Any], run: str) -> Sheet:
+def _results(run: Path) -> dict[str, Any]:
+    """results.json of a finished run or evaluation."""
+    if not (run / "samples.jsonl").is_file():
+        raise InputError(f"{run / 'samples.jsonl'} is not there. Give the folder of a run or an "
+                         "evaluation, which has samples.jsonl.")
+    file = run / "results.json"
+    if not file.is_file():
+        raise InputError(f"{run} has no results.json: it holds no finished evaluation or run. Type "
+                         "the command that began it again, with --resume; or give the --out folder "
+                         "of a finished `sternpost eval` or `sternpost run`.")
+    results = read_json(file)
+    if results.get("kind") not in ("eval", "run"):
+        raise InputError(f"{file} is of kind {results.get('kind')!r}; expected eval or run. Give "
+                         "the --out folder of `sternpost eval` or `sternpost run`.")
+    return results
+
+
+def _known(path: Path, identity: dict[str, Any]) -> dict[str, Any]:
+    """The key of the same sheet."""
     key = read_key(path)
     if key is None or key["identity"] != identity:
         raise OutputError(f"{path} is there, and is another sheet"
                           f"{'' if key else f' or none: {key_path(path)} is missing'}. Give "
                           "another --out, or type --force to replace it, labels and all.")
-    return Sheet(path, _placed(path, key, run))
+    return key
 
 
-def _placed(path: Path, key: dict[str, Any], run: str) -> dict[str, Any]:
-    """The key with the place of its run in it: another judge can then judge the same replies."""
-    place = str(Path(run).resolve())
-    if key.get("run") == place:
+def _noted(path: Path, key: dict[str, Any], about: dict[str, Any]) -> dict[str, Any]:
+    """The key with the place of its run and its rates: another judge can then judge the same
+    replies, and the rates be corrected."""
+    if {name: key.get(name) for name in about} == about:
         return key
-    key = {**key, "run": place}
+    key = {**key, **about}
     write_json(key_path(path), key)
     return key

@@ -121,16 +121,16 @@ def template_of(pack: Pack, tokenizer: Any) -> Template:
     return Template(tokenizer, body["system"], body.get("chat_template_kwargs", {}))
 
 
-def engine_for(pack: Pack, model: str | None, device: str = "auto",
-               rows: int | None = None) -> TransformersEngine:
-    """The pack's model, from where it says or from `model`, in the type and with the template that
-    the pack was measured with."""
+def engine_for(pack: Pack, model: str | None, device: str = "auto", rows: int | None = None,
+               dtype: str = "auto") -> TransformersEngine:
+    """The pack's model, from where it says or from `model`, in the type (or in `dtype`) and with
+    the template that the pack was measured with."""
     wanted = pack.files.body["model"]
     own = model in (None, pack.source)
     try:
         loaded, tokenizer = load_model(
             model or pack.source, revision=wanted.get("revision") if own else None,
-            device=device, dtype=wanted["dtype"].split()[0])
+            device=device, dtype=wanted["dtype"].split()[0] if dtype == "auto" else dtype)
     except ModelError as error:
         if model is not None:
             raise

@@ -51,7 +51,7 @@ def asked(prompt: LabelledPrompt) -> str:
     if prompt.family is not None and prompt.kind in ("unsafe", "safe"):
         raise InputError(f"{prompt.request.text[:80]!r} is of the family {prompt.family!r} "
                          "already; in a second attack it could no longer be held out by its first. "
-                         "Give prompts without a family: [p for p in prompts if p.family is None].")
+                         "Give prompts whose family is empty.")
     return messages[-1].content
 
 

@@ -56,7 +56,12 @@ class RunFolder:
         """What `make` gives, JSON; made once in a run's life, then read back."""
         file = self._file(key)
         if file.is_file():
-            return read_json(file)["value"]
+            try:
+                return read_json(file)["value"]
+            except (OutputError, KeyError, TypeError) as error:
+                raise OutputError(f"{file} is damaged, so the run cannot go on from it. Type rm "
+                                  f"{file} to make that part anew, or --force to begin again."
+                                  ) from error
         value = make()
         write_json(file, {"value": value})
         return value

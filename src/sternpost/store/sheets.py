@@ -2,7 +2,8 @@
 
     SHEET.csv         id, prompt, reply, annotator_1, annotator_2: all that an annotator sees
     SHEET.csv.key.json   per id: condition, value, kind, language, suite, the judge's verdict, and
-                      the weight: how many of the run's lines the row stands for
+                      the weight: how many of the run's lines the row stands for;
+                      and the place of the run, and its refusal rates (jobs/judge_sample.py)
 
 Condition, verdict and all else stay in the key; rows come in a random order. A stratum is a
 condition x kind x verdict x language; each gets a row before any gets a second, so that rare ones
@@ -29,6 +30,8 @@ KEPT = ("condition", "value", "kind", "language", "suite", "category", "verdict"
         "prompt_sha256", "cluster")
 """Columns of a line that the key keeps."""
 _FORMULA = ("=", "+", "-", "@", "\t")
+_MISSING = ("nan", "NaN")
+"""Cells of a CSV file that tables read as empty."""
 
 
 def drawn(lines: Sequence[Sample], n: int, seed: int) -> list[tuple[Sample, float]]:
@@ -112,6 +115,20 @@ def _counted(lines: Sequence[Sample], rows: Sequence[Sample]) -> list[dict[str, 
 def _cell(text: str) -> str:
     """A text that no spreadsheet takes for a formula: an apostrophe before what begins like one."""
     return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def is_reply(cell: Any, sha256: str) -> bool:
+    """Whether a sheet's cell still shows the reply of this hash. What a spreadsheet does unasked is
+    no change: an apostrophe that it takes away or puts in front, line ends, spaces around; and a
+    cell is also read as empty that says nan."""
+    if cell is None:
+        forms = ["", *_MISSING]
+    else:
+        text = str(cell)
+        lines = text.replace("\r\n", "\n").replace("\r", "\n")
+        forms = [one for ends in (text, lines, lines.replace("\n", "\r\n"))
+                 for one in (ends, ends.removeprefix("'"), f"'{ends}")]
+    return any(sha256_text(one.strip()) == sha256 for one in forms)
 
 
 def read_key(sheet: str | Path) -> dict[str, Any] | None:

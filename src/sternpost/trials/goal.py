@@ -114,13 +114,13 @@ def _compiled(patterns: list[str], path: str) -> list[re.Pattern[str]]:
 
 
 class OwnJudge:
-    """A judge of the user's own, with what it gives checked."""
+    """A judge of the user's own, with what it gives checked: one of `verdicts`, and a reason."""
 
-    verdicts: tuple[Verdict, ...] = get_args(Verdict)
     accuracy = JudgeAccuracy(None, None, 0, "not measured")
 
-    def __init__(self, spec: str, told: Callable[..., Any], sha256: str) -> None:
-        self.name, self.told, self.sha256 = spec, told, sha256
+    def __init__(self, spec: str, told: Callable[..., Any], sha256: str,
+                 verdicts: tuple[Verdict, ...] = get_args(Verdict)) -> None:
+        self.name, self.told, self.sha256, self.verdicts = spec, told, sha256, verdicts
 
     def __call__(self, completions: Sequence[Completion]) -> list[Judgement]:
         """One judgement a completion. Raises InputError where the judge fails or gives another
@@ -130,8 +130,11 @@ class OwnJudge:
         except Exception as error:
             raise InputError(f"The judge {self.name} raised {type(error).__name__}: {error}. It "
                              "takes completions and gives one Judgement each.") from error
-        if len(found) != len(completions) or not all(isinstance(f, Judgement) for f in found):
-            got = f"{len(found)} things, the first {found[0]!r:.80}" if found else "nothing"
+        wrong = [f for f in found if not isinstance(f, Judgement) or f.verdict not in self.verdicts
+                 or not isinstance(f.reason, str)]
+        if wrong or len(found) != len(completions):
+            got = f"{wrong[0]!r:.80}" if wrong else f"{len(found)} things" if found else "nothing"
             raise InputError(f"The judge {self.name} gave {got} for {len(completions)} replies. It "
-                             'gives one sternpost.types.Judgement("shown", "why") each.')
+                             f'gives one sternpost.types.Judgement("{self.verdicts[0]}", "why") '
+                             f"each; verdicts are {', '.join(self.verdicts)}.")
         return found

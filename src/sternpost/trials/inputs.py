@@ -90,10 +90,12 @@ def _check_gate(splits: Splits) -> None:
                      if p.kind == kind and p.harm_kind != "offensive"})
         if found < FOLDS:
             raise GateError(f"A gate is fitted on at least {FOLDS} clusters a side; the gate_fit "
-                            f"split has {found} {kind}. Give more prompts, or --no-gate.")
+                            f"split has {found} {kind} (prompts that are nearly alike make one). "
+                            f"Give more prompts; `run` can do without a gate: --no-gate.")
     if not any(p.kind == "safe" and p.harm_kind != "offensive" for p in splits.gate_calibration):
         raise GateError("A gate's threshold is set on safe prompts of the gate_calibration split; "
-                        "it has none. Give some, or --no-gate.")
+                        "it has none (prompts that are nearly alike stand in one split). Give "
+                        "more, or a column `split`; `run` can do without a gate: --no-gate.")
 
 
 def _check_unseen(splits: Splits, train: Sequence[str]) -> None:
