@@ -55,3 +55,32 @@ def test_results_check_agrees_or_lists_and_exits_2(cli: Any, folders: list[Path]
     body = json.loads(cli("results", "check", folders[0], "--json").out)
     assert body["ok"] is False
     assert body["disagreements"][0]["where"] == "runs.steered.mmlu.capability"
+
+
+def test_what_no_line_holds_is_named(cli: Any, folders: list[Path]) -> None:
+    said = cli("results", "check", folders[0])
+    for where in ("judge.accuracy", "cost.seconds_per_token"):
+        assert f"note: {where} does not come of these lines and was not counted" in said.out
+
+
+def test_counts_are_printed_once_and_nothing_differs(cli: Any, folders: list[Path]) -> None:
+    said = cli("compare", folders[0], folders[0])
+    assert "note: Nothing differs." in said.out
+    lines = make_samples(12, 1)
+    write_jsonl(folders[1] / "samples.jsonl", lines[:-7])
+    said = cli("compare", *folders)
+    assert [note for note in said.out.splitlines() if "alone" in note] == [
+        "note: 481 lines are in both; 7 are in A alone, 0 in B alone. Lines of one alone are left "
+        "out."]
+    assert "Nothing" not in said.out
+
+
+@pytest.mark.parametrize("verb", [("compare",), ("results", "check")])
+@pytest.mark.parametrize("line", ["[1]", '{"condition": "baseline"}', ""])
+def test_spoilt_lines_are_one_message(cli: Any, folders: list[Path], verb: tuple[str, ...],
+                                      line: str) -> None:
+    (folders[0] / "samples.jsonl").write_text(line + "\n", encoding="utf-8")
+    said = cli(*verb, *(folders if verb == ("compare",) else folders[:1]))
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith("Error: ")
+    assert "samples.jsonl has " in said.err

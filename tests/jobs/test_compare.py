@@ -80,7 +80,7 @@ def test_d_is_the_difference_of_the_two_rows(found: Comparison) -> None:
 def test_p_is_adjusted_over_all_rows(found: Comparison) -> None:
     want = multipletests([r["paired"]["p"] for r in found.rows], method="holm")[1]
     assert [r["paired"]["p_holm"] for r in found.rows] == pytest.approx(list(want), abs=1e-9)
-    assert found.differs == []
+    assert [entry["what"] for entry in found.differs] == ["replies"]
     assert found.warnings == []
 
 
@@ -97,7 +97,9 @@ def test_only_shared_prompts_count_and_the_others_are_counted(two: Any, tmp_path
     assert row(found, "xstest", "steered", "refusal")["a"]["n"] == 14
     assert "mmlu" not in {r["suite"] for r in found.rows}
     assert found.prompts == {"both": len(less), "only_a": 2 * (80 + 10), "only_b": 0}
-    assert "no counterpart" in found.warnings[0]
+    assert found.warnings == []  # the counts stand in `prompts`, and are printed once
+    assert sum("180" in note for note in notes_of(found.as_dict())) == 1
+    assert "prompts" in {entry["what"] for entry in found.differs}
 
 
 def test_it_says_what_differs_and_warns_of_another_judge(two: Any, tmp_path: Path) -> None:
@@ -113,6 +115,91 @@ def test_it_says_what_differs_and_warns_of_another_judge(two: Any, tmp_path: Pat
     assert named["clamp"][1] == []
     assert "may be the judge's" in found.warnings[0]
     assert any("wordlist | openai:x" in note for note in notes_of(found.as_dict()))
+
+
+def test_nothing_differs_from_itself(two: Any, tmp_path: Path) -> None:
+    a = write(tmp_path / "a", two[0])
+    found = compare(a=a, b=a)
+    assert found.differs == []
+    assert notes_of(found.as_dict())[-1] == "Nothing differs."
+
+
+def test_replies_and_verdicts_that_differ_are_counted(two: Any, tmp_path: Path) -> None:
+    a = write(tmp_path / "a", two[0])
+    other = [{**two[0][0], "reply": "another"}, *two[0][1:]]
+    (entry,) = compare(a=a, b=write(tmp_path / "b", other)).differs
+    assert (entry["what"], entry["b"]) == ("replies", "1 of them are other ones")
+    moved = [{**two[0][0], "kl": 1.5}, *two[0][1:]]
+    (entry,) = compare(a=a, b=write(tmp_path / "c", moved)).differs
+    assert entry["what"] == "verdicts and measures"
+
+
+def test_settings_of_run_json_differ(two: Any, tmp_path: Path) -> None:
+    made = [write(tmp_path / name, two[0]) for name in "ab"]
+    for path, limit in zip(made, (30, 24), strict=True):
+        write_json(path / "run.json", {"identity": {
+            "limit": limit, "lang": "en", "hashes": {"pack": str(limit)},
+            "suites": {"xstest": str(limit) * 32}}})
+    found = compare(a=made[0], b=made[1])
+    assert found.differs == [
+        {"what": "limit", "a": 30, "b": 24},
+        {"what": "definition of xstest", "a": "30" * 8, "b": "24" * 8}]
+
+
+def test_commands_differ_where_run_json_is_missing(two: Any, tmp_path: Path) -> None:
+    def told(path: Path, command: str) -> Path:
+        origin = make_results(two[0])["provenance"] | {"command": command}
+        return write(path, two[0], provenance=origin)
+
+    a = told(tmp_path / "a", "sternpost eval --out a --suite x --limit 30")
+    b = told(tmp_path / "b", "sternpost eval --out b --suite x --limit 24")
+    c = told(tmp_path / "c", "sternpost eval --out c --suite x --limit 30")
+    assert [entry["what"] for entry in compare(a=a, b=b).differs] == ["command"]
+    assert compare(a=a, b=c).differs == []
+
+
+def test_a_hash_that_differs_is_told(two: Any, tmp_path: Path) -> None:
+    origin = make_results(two[0])["provenance"] | {"hashes": {"model": {"x": "ab" * 32}}}
+    found = compare(a=write(tmp_path / "a", two[0]),
+                    b=write(tmp_path / "b", two[0], provenance=origin))
+    assert [entry["what"] for entry in found.differs] == ["hash of model"]
+
+
+def test_a_line_that_stands_twice_is_refused_but_for_tasks(two: Any, tmp_path: Path) -> None:
+    a = write(tmp_path / "a", two[0])
+    with pytest.raises(InputError, match=r"2 lines for 1 prompts of one condition"):
+        compare(a=a, b=write(tmp_path / "b", [*two[0], two[0][0]]))
+    task = next(one for one in two[0] if one["kind"] == "capability")
+    asked = [*two[0], {**task, "judge": "lm-eval"}]
+    found = compare(a=a, b=write(tmp_path / "c", asked))
+    assert found.prompts == {"both": len(two[0]), "only_a": 0, "only_b": 1}
+
+
+@pytest.mark.parametrize(("spoilt", "said"), [
+    ([1], r"no JSON object, the one numbered 2: \[1\]"),
+    ({"condition": "baseline", "kind": "safe"}, "lines without 'prompt_sha256': not of this"),
+    ({"verdict": 5}, "whose 'verdict' is 5; expected a text"),
+    ({"hit": "yes"}, "whose 'hit' is 'yes'; expected true, false or null"),
+    ({"value": "high"}, "whose 'value' is 'high'; expected a number or null")])
+def test_spoilt_lines_are_refused_in_one_message(two: Any, tmp_path: Path, spoilt: Any,
+                                                 said: str) -> None:
+    line = {**two[0][1], **spoilt} if isinstance(spoilt, dict) and len(spoilt) == 1 else spoilt
+    a = write(tmp_path / "a", two[0])
+    write_jsonl(a / "samples.jsonl", [two[0][0], line])
+    with pytest.raises(InputError, match=said):
+        compare(a=a, b=a)
+
+
+@pytest.mark.parametrize(("changed", "where"), [
+    ({"suites": []}, "suites is"), ({"suites": {"x": 1}}, "suites.x is 1; expected an object"),
+    ({"provenance": {"versions": 3}}, "provenance.versions is 3"), ({"judge": "me"}, "judge is"),
+    ({"steering": {"pack": "p"}}, "steering.pack is 'p'"),
+    ({"suites": {"x": {"files": ["f"]}}}, "suites.x.files is .*; expected a list of objects"),
+    ({"conditions": [{"name": "clamp", "value": "4"}]}, "conditions.0.value is '4'")])
+def test_spoilt_results_are_refused_in_one_message(two: Any, tmp_path: Path, changed: Any,
+                                                   where: str) -> None:
+    with pytest.raises(InputError, match=where):
+        compare(a=write(tmp_path / "a", two[0]), b=write(tmp_path / "b", two[0], **changed))
 
 
 def test_two_that_share_no_prompt_are_refused(two: Any, tmp_path: Path) -> None:

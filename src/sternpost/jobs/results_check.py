@@ -1,13 +1,15 @@
 """`results check`: every figure of results.json counted again from the lines beside it.
 
     eval    runs, paired, discrimination, groups, fire, attacks    over samples.jsonl
+            suites.*.n, unparsed                                  over samples.jsonl
     run     conditions, gate                                      over samples.jsonl
             candidates                                            over search.jsonl
 
 Counts must agree exactly, means to 1e-9; so must intervals and p, where the libraries that draw
-them are of the versions that the file names. Covered: whether the figures are
-those of the lines, and each line's `hit` that of its verdict. Not covered: whether a reply is what
-a model said, or a verdict is right.
+them are of the versions that the file names. Covered: whether the figures are those of the lines,
+each line's verdict a known one, and its `hit` that of its verdict. Not covered: figures that no
+line holds, such as the judge's accuracy and seconds a token, which are named; card.md and
+report.html; whether a reply is what a model said, or a verdict is right.
 """
 
 import math
@@ -15,21 +17,27 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from sternpost.errors import InputError
-from sternpost.evaluation import CONDITIONS, METRICS, changes, fires, grouped, runs
-from sternpost.files import read_json, read_jsonl
+from sternpost.evaluation import CONDITIONS
+from sternpost.jobs.finished import check_figures, read_finished
+from sternpost.jobs.results_figures import (
+    Counts,
+    counted_of_eval,
+    counted_of_run,
+    stated_by_eval,
+    stated_by_run,
+)
 from sternpost.report.conditions import key as condition_key
-from sternpost.store import Sample, line_rate, rates_of
+from sternpost.store import Sample
+from sternpost.types import Verdict
 
-COUNTED = ("hits", "n", "mean", "points", "delta")
+COUNTED = ("hits", "n", "mean", "points", "delta", "count")
 DRAWN = ("low", "high", "p", "p_holm")
 LIBRARIES = ("sternpost", "numpy", "scipy")
 """Another version of one may draw other intervals from the same lines."""
 NEAR = 1e-9
-Counts = dict[str, dict[str, Any] | None]
-"""Where a figure stands, as `runs.steered.smoke.refusal`, and what it is; None: no figure."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +47,10 @@ class Disagreement:
     where: str
     stated: str
     counted: str
+    by: str = "the lines give"
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.stated} is stated, the lines give {self.counted}"
+        return f"{self.where}: {self.stated} is stated, {self.by} {self.counted}"
 
 
 @dataclass(frozen=True)
@@ -53,10 +62,10 @@ class ResultsChecked:
     lines: int
     """Read and counted."""
     figures: int
-    """Counted again."""
+    """Places of figures that are stated, or that the lines give."""
     disagreements: list[Disagreement]
     unchecked: list[str]
-    """Rates that do not come of the lines, by where they stand."""
+    """Figures that do not come of the lines and were not counted again, by where they stand."""
     notes: list[str]
     """What could not be held to be exact."""
 
@@ -83,29 +92,29 @@ class ResultsChecked:
 def results_check(*, dir: str | Path) -> ResultsChecked:
     """Counts every figure of a finished `eval` or `run` folder again.
 
-    Raises InputError where there is no such folder; what does not agree is in the record.
+    card.md and report.html are not looked at. Raises InputError where there is no such folder, or
+    its files are spoilt; what does not agree is in the record.
     """
     path = Path(dir)
-    for name in ("results.json", "samples.jsonl"):
-        if not (path / name).is_file():
-            raise InputError(f"{path} has no {name}: it holds no finished evaluation or run. Give "
-                             "the --out folder of `sternpost eval` or `sternpost run`.")
-    results, lines = read_json(path / "results.json"), read_jsonl(path / "samples.jsonl")
+    results, lines = read_finished(path)
     kind = results.get("kind")
     if kind not in ("eval", "run"):
         raise InputError(f"{path / 'results.json'} is of kind {kind!r}; expected eval or run.")
-    if kind == "eval":
-        counted = _evaluation(results, lines)
-        stated = _stated({name: results.get(name) for name in _PARTS}, "")
-    else:
-        counted = _run(results, lines, path)
-        stated = _stated_run(results)
+    of_eval = kind == "eval"
+    stated = stated_by_eval(results) if of_eval else stated_by_run(results)
+    judge = results.get("judge") or {}
+    check_figures(path / "results.json", {
+        **stated, "judge.accuracy_interval": judge.get("accuracy_interval"),
+        "judge.accuracy": {"count": judge.get("accuracy")}})
+    counted = counted_of_eval(results, lines) if of_eval else counted_of_run(results, lines, path)
+    left = [where for where in stated if where.startswith("suites.") and where not in counted]
+    stated = {where: figure for where, figure in stated.items() if where not in left}
     other = _other_versions(results)
     figures = COUNTED if other else (*COUNTED, *DRAWN)
-    found = [*_compare(stated, counted, figures), *_lines(kind, results, lines)]
+    found = [*_compare(stated, counted, figures), *_lines(kind, results, lines), *_judge(judge)]
     notes = [f"Intervals and p were not held to be exact: {other}."] if other else []
-    return ResultsChecked(str(path), kind, len(lines), len(set(stated) & set(counted)), found,
-                          _unchecked(results, stated), notes)
+    return ResultsChecked(str(path), kind, len(lines), len(set(stated) | set(counted)), found,
+                          _unchecked(results, stated, left), notes)
 
 
 def _other_versions(results: Mapping[str, Any]) -> str:
@@ -113,94 +122,6 @@ def _other_versions(results: Mapping[str, Any]) -> str:
     known = (results.get("provenance") or {}).get("versions") or {}
     return ", ".join(f"{name} was {known[name]}, is {version(name)}" for name in LIBRARIES
                      if name in known and known[name] != version(name))
-
-
-# ---- counted again -------------------------------------------------------------------------------
-
-_PARTS = ("runs", "paired", "discrimination", "groups", "fire", "attacks")
-
-
-def _evaluation(results: Mapping[str, Any], lines: Sequence[Sample]) -> Counts:
-    from sternpost.evaluation.attack_success import outcomes
-
-    suites = {name: [metric for metric in about.get("metrics") or () if metric in METRICS]
-              for name, about in (results.get("suites") or {}).items()}
-    attacks = {name: {condition: outcomes([
-        line for line in lines if line["suite"] == name and line.get("turn") is not None
-        and line["condition"] == condition]) for condition in CONDITIONS}
-        for name in results.get("attacks") or {}}
-    moved, d = changes(suites, lines)
-    return _stated({
-        "runs": runs(suites, lines), "paired": moved, "discrimination": d,
-        "groups": grouped(suites, lines), "fire": fires(list(suites), lines),
-        "attacks": attacks}, "")
-
-
-def _run(results: Mapping[str, Any], lines: Sequence[Sample], path: Path) -> Counts:
-    out: Counts = {}
-    for condition in results.get("conditions") or ():
-        name = condition_key(condition["name"], condition.get("value"))
-        mine = [line for line in lines
-                if condition_key(line["condition"], line.get("value")) == name]
-        found = rates_of(mine, pooled=condition["name"] == "random_feature")
-        out |= _stated({key: value for key, value in found.items() if key in condition},
-                       f"conditions.{name}.")
-    if results.get("gate"):
-        gated = [line for line in lines if line["condition"] == "gated_clamp"]
-        safe = [line for line in gated if line["kind"] == "safe"
-                and line["harm_kind"] != "offensive"]
-        rate = line_rate(safe, "fired")
-        out["gate.false_fire"] = None if rate is None else rate.as_dict()
-    searched = read_jsonl(path / "search.jsonl") if (path / "search.jsonl").is_file() else []
-    for entry in (results.get("candidates") or ()) if searched else ():
-        mine = {line["prompt_sha256"]: line for line in reversed(searched)
-                if line["condition"] == "clamp" and line["feature"] == entry["feature"]
-                and line["value"] == entry["value"]}
-        found = rates_of(list(mine.values()))
-        out |= _stated({key: found[key] for key in _CANDIDATE}, _candidate(entry))
-    return out
-
-
-_CANDIDATE = ("unsafe_refusal", "over_refusal", "discrimination")
-
-
-def _candidate(entry: Mapping[str, Any]) -> str:
-    return f"candidates.{entry['feature']} at {entry['value']:.6g}."
-
-
-# ---- what is stated ------------------------------------------------------------------------------
-
-def _stated(body: Any, where: str) -> Counts:
-    """Every figure below `body`, by where it stands."""
-    out: Counts = {}
-    for name, value in (body or {}).items():
-        if name == "why":
-            continue
-        if isinstance(value, Mapping) and not _is_figure(value):
-            out |= _stated(value, f"{where}{name}.")
-        elif _is_figure(value) or (value is None and where.count(".") > 1):
-            out[f"{where}{name}"] = None if value is None else dict(value)
-    return out
-
-
-def _is_figure(value: Any) -> bool:
-    if not isinstance(value, Mapping):
-        return False
-    return any(name in value and not isinstance(value[name], Mapping)
-               for name in ("hits", "mean", "points", "delta"))
-
-
-def _stated_run(results: Mapping[str, Any]) -> Counts:
-    out: Counts = {}
-    for condition in results.get("conditions") or ():
-        name = condition_key(condition["name"], condition.get("value"))
-        rates = {key: value for key, value in condition.items()
-                 if _is_figure(value) or (value is None and key != "value")}
-        out |= _stated(rates, f"conditions.{name}.")
-    for entry in results.get("candidates") or ():
-        out |= _stated({key: entry.get(key) for key in _CANDIDATE}, _candidate(entry))
-    gate = results.get("gate")
-    return out | ({"gate.false_fire": gate["false_fire"]} if gate else {})
 
 
 # ---- compared ------------------------------------------------------------------------------------
@@ -231,7 +152,9 @@ def _near(one: Any, other: Any) -> bool:
 def _text(figure: Mapping[str, Any] | None) -> str:
     if figure is None:
         return "no figure"
-    count = f"{figure['hits']}/{figure['n']}" if "hits" in figure else ", ".join(
+    if "count" in figure:
+        return str(figure["count"])
+    count = f"{figure['hits']}/{figure.get('n')}" if "hits" in figure else ", ".join(
         f"{name} {figure[name]:.6g}" for name in ("mean", "points", "delta", "p", "p_holm")
         if figure.get(name) is not None)
     ends = [figure.get(name) for name in ("low", "high")]
@@ -251,20 +174,53 @@ def _lines(kind: str, results: Mapping[str, Any],
     if stray:
         yield Disagreement("samples.jsonl", "no benchmark or condition",
                            f"{len(stray)} lines of one, such as {stray[0]['condition']!r}")
+    odd = [line["verdict"] for line in lines if line["verdict"] not in get_args(Verdict)]
+    if odd:
+        yield Disagreement("samples.jsonl", f"the verdict {odd[0]!r} on {len(odd)} lines",
+                           ", ".join(get_args(Verdict)), "known are")
     wrong = [line for line in lines if line["kind"] in ("unsafe", "safe")
-             and line["verdict"] in ("refusal", "partial", "compliance", "incoherent", "unparsed")
+             and line["verdict"] not in odd
              and bool(line["hit"]) != (line["verdict"] in ("refusal", "partial"))]
     if wrong:
         yield Disagreement("samples.jsonl", f"hit is {wrong[0]['hit']} on {len(wrong)} lines",
                            f"a verdict such as {wrong[0]['verdict']}")
 
 
-def _unchecked(body: Any, stated: Counts, where: str = "") -> list[str]:
-    """Rates that were not counted again."""
+def _judge(judge: Mapping[str, Any]) -> Iterator[Disagreement]:
+    """A judge's accuracy that is not the one of its counts, which no line tells."""
+    counts = judge.get("accuracy_interval") or {}
+    share = counts["hits"] / counts["n"] if counts.get("n") and "hits" in counts else None
+    if share is not None and not _near(judge.get("accuracy"), share):
+        yield Disagreement("judge.accuracy", str(judge.get("accuracy")),
+                           f"{counts['hits']}/{counts['n']}", "its accuracy_interval gives")
+
+
+def _unchecked(results: Mapping[str, Any], stated: Counts, left: Sequence[str]) -> list[str]:
+    """Figures that were not counted again: rates, those of `_ELSEWHERE`, and the prompts that are
+    `left`: of suites without a line, such as attacks without an attacker."""
+    suites = results.get("suites") or {}
+    more = [f"suites.*.{name}" for name in ("duplicates", "leaked", "files")
+            if any(about.get(name) is not None for about in suites.values())]
+    return [*_rates_left(results, stated), *more,
+            *(where for where in _ELSEWHERE if _there(results, where)),
+            *dict.fromkeys(where.rpartition(".")[0] for where in left)]
+
+
+_ELSEWHERE = ("judge.accuracy", "judge.kappa", "gate.auroc", "gate.search_auroc", "gate.threshold",
+              "gate.budget", "sae", "reference", "best_d", "cost.seconds_per_token", "timing")
+
+
+def _there(results: Mapping[str, Any], where: str) -> bool:
+    group, _, name = where.partition(".")
+    found = results.get(group)
+    return (found.get(name) if name and isinstance(found, Mapping) else found) is not None
+
+
+def _rates_left(body: Any, stated: Counts, where: str = "") -> list[str]:
     if isinstance(body, Mapping):
         if {"hits", "n"} <= set(body):
             return [] if where in stated else [where]
         skip = where.startswith(("conditions", "candidates"))
-        return [] if skip else [found for name, value in body.items() for found in _unchecked(
+        return [] if skip else [found for name, value in body.items() for found in _rates_left(
             value, stated, f"{where}.{name}" if where else str(name))]
     return []
