@@ -25,7 +25,8 @@ def requests() -> list[Request]:
     return [Request((Message("user", text),), text) for text in TEXTS]
 
 
-@pytest.fixture(scope="module", params=["llama", "phi3", "gpt2"])
+@pytest.fixture(scope="module", params=[
+    "phi3", *(pytest.param(name, marks=pytest.mark.slow) for name in ("llama", "gpt2"))])
 def engine(request: pytest.FixtureRequest, tiny_models: dict[str, str]) -> TransformersEngine:
     from sternpost import load_model
 
