@@ -53,7 +53,7 @@ def test_a_metric_that_no_row_fills_is_told(tmp_path: Path) -> None:
     suite = own(tmp_path, [{"prompt": "Rob a bank", "family": None}],
                 metrics='"over_refusal", "capability"')
     (found,) = asked(tmp_path, suite=suite)
-    assert [w.split(",")[0] for w in found.warnings] == [
+    assert [w.split(" (")[0] for w in found.warnings] == [
         f"mine: no row counts for the metric {name}" for name in ("over_refusal", "capability")]
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from sternpost.errors import InputError, PromptFileError
 from sternpost.evaluation import METRICS, Loaded, Source, load_suites, read_suite
-from sternpost.evaluation.fillable import NEEDED, fillable, told_unfilled
+from sternpost.evaluation.fillable import fillable, told_unfilled
 from sternpost.prompts import build_ups
 from sternpost.types import LabelledPrompt, Message, Request
 
@@ -132,15 +132,11 @@ def test_plain_rows_of_wildguard_and_harmbench_are_of_no_family(tmp_path: Path) 
         "Rob": "adversarial", "Steal": None, "Hi": None, "Forge": None}
 
 
-def test_every_metric_says_what_it_needs() -> None:
-    assert set(NEEDED) == set(METRICS)
-
-
 def test_metrics_that_no_prompt_can_fill_are_told() -> None:
     unsafe, safe = prompt("Rob.", "unsafe"), prompt("Hi.", "safe")
     sensitive = prompt("Hm.", "safe", harm_kind="sensitive")
     (script,) = build_ups([prompt("Rob a small bank.", "unsafe")])
-    every = tuple(NEEDED)
+    every = tuple(METRICS)
     assert fillable(every, [unsafe]) == ("refusal", "incoherent")
     assert fillable(every, [safe]) == ("over_refusal", "incoherent", "kl")
     assert fillable(every, [sensitive]) == ("over_refusal", "incoherent")
@@ -151,7 +147,7 @@ def test_metrics_that_no_prompt_can_fill_are_told() -> None:
     said = told_unfilled("mine", ("over_refusal", "capability", "refusal"), [unsafe])
     assert len(said) == 2
     assert said[0].startswith("mine: no row counts for the metric over_refusal")
-    assert "it needs capability prompts" in said[1]
+    assert "(tasks that are answered right)" in said[1]
 
 
 def test_a_suite_whose_rows_all_repeat_earlier_ones_says_so(tmp_path: Path) -> None:

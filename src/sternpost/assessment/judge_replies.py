@@ -41,7 +41,7 @@ class Talks:
 
     def before(self, line: Sample) -> tuple[Message, ...]:
         """What had been said when the line's reply was made."""
-        at, script = line.get("turn"), _asked(line["prompt"])
+        at, script = line.get("turn"), turns_of(line["prompt"])
         if at is None:
             return script
         earlier = [self._turns.get((*_talk(line), turn), {}) for turn in range(at)]
@@ -58,7 +58,7 @@ class Talks:
         """The reply as a judge is given it: no verdict in it."""
         reply = line["reply"]
         answer = None if _CUT in (line.get("reason") or "") else reply.rpartition("</think>")[2]
-        return Completion(Request(_asked(line["prompt"]), line["prompt"]), reply, answer,
+        return Completion(Request(turns_of(line["prompt"]), line["prompt"]), reply, answer,
                           messages=(*self.before(line), Message("assistant", reply)))
 
 
@@ -94,7 +94,7 @@ def _talk(line: Sample) -> tuple[Any, ...]:
     return line["condition"], line.get("value"), line.get("suite"), line["prompt"]
 
 
-def _asked(prompt: str) -> tuple[Message, ...]:
+def turns_of(prompt: str) -> tuple[Message, ...]:
     """The turns of a prompt: of a `messages` row, which is JSON, or the one of a plain text."""
     try:
         turns = loads(prompt) if prompt.startswith("[{") else ()

@@ -7,8 +7,8 @@ from typing import Any
 from sternpost.assessment.attacks import Attackers
 from sternpost.assessment.subject import Subject
 from sternpost.evaluation import Loaded
+from sternpost.prompts import is_script
 from sternpost.trials.bench import KINDS
-from sternpost.trials.multi_turn import is_script
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,9 @@ from sternpost.assessment.subject import Subject
 from sternpost.errors import InputError, LeakageError
 from sternpost.evaluation import Loaded, Source, Suite, load_suites
 from sternpost.evaluation.fillable import fillable, told_unfilled
-from sternpost.prompts import build_ups, wrapped
+from sternpost.prompts import build_ups, is_script, wrapped
 from sternpost.prompts.leakage import FITTED_ON, fitted_on
 from sternpost.trials.load import SHIPPED
-from sternpost.trials.multi_turn import is_script
 from sternpost.types import LabelledPrompt
 
 

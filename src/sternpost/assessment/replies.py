@@ -14,10 +14,11 @@ from typing import Any
 from sternpost.assessment.judge import Judging
 from sternpost.engines.first import first_token_kl
 from sternpost.engines.transformers import TransformersEngine
-from sternpost.prompts import harmful_turns
+from sternpost.evaluation.kl import harmless
+from sternpost.prompts import harmful_turns, is_script
 from sternpost.store import Sample, sample
 from sternpost.trials.bench import KINDS, Bench, packed, unpacked
-from sternpost.trials.multi_turn import each_reply, is_script
+from sternpost.trials.multi_turn import each_reply
 from sternpost.types import Completion, Judgement, LabelledPrompt, Plan
 
 TOGETHER = 32
@@ -86,12 +87,6 @@ def _moved(bench: Bench, group: Group, condition: Condition) -> list[float | Non
     requests = [p.request for p, one in zip(group.prompts, asked, strict=True) if one]
     values = iter(first_token_kl(bench.engine, requests, condition.plan))
     return [next(values) if one else None for one in asked]
-
-
-def harmless(prompt: LabelledPrompt) -> bool:
-    """Whether a prompt is one on which nothing should move."""
-    return prompt.kind == "capability" or (
-        prompt.kind == "safe" and prompt.harm_kind in (None, "none"))
 
 
 def lines_of(bench: Bench, group: Group, condition: Condition,

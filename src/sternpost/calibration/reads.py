@@ -8,8 +8,8 @@ import numpy as np
 from torch import Tensor
 
 from sternpost.gates.coverage import UNNAMED
+from sternpost.prompts import is_script
 from sternpost.trials.bench import Bench, own_replies
-from sternpost.trials.multi_turn import is_script
 from sternpost.types import Completion, Hookpoint, LabelledPrompt, Transcript
 
 

@@ -34,12 +34,13 @@ from sternpost.files import read_json, write_json, write_jsonl
 from sternpost.packs.make import Parts, build_calibrated
 from sternpost.packs.operating import measure_levels, must_rows
 from sternpost.policy import Level
+from sternpost.prompts import is_script
 from sternpost.sae import SAE
 from sternpost.store import Sample, change, rates_of, write_pack
 from sternpost.trials.bench import Bench, Trial
 from sternpost.trials.dry_run import RunPlan, plan_of
 from sternpost.trials.inputs import Inputs
-from sternpost.trials.multi_turn import is_script, measure_build_ups
+from sternpost.trials.multi_turn import measure_build_ups
 from sternpost.trials.progress import Watch
 from sternpost.trials.sae import obtain_sae
 from sternpost.trials.settings import settings_from, takes

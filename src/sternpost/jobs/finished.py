@@ -35,11 +35,7 @@ LISTS = {"suites.*.metrics": str, "suites.*.files": Mapping, "conditions": Mappi
 
 def read_finished(path: Path) -> tuple[dict[str, Any], list[Sample]]:
     """results.json and the lines of samples.jsonl. Raises InputError for what is neither."""
-    for name in ("results.json", "samples.jsonl"):
-        if not (path / name).is_file():
-            raise InputError(f"{path} has no {name}: it holds no finished evaluation or run. Give "
-                             "the --out folder of `sternpost eval` or `sternpost run`.")
-    results = read_json(path / "results.json")
+    results = read_results(path)
     _check_results(path / "results.json", results)
     of_eval = results.get("kind") == "eval"
     lines = read_lines(path / "samples.jsonl", {"suite": TEXT} if of_eval else {})
@@ -47,6 +43,22 @@ def read_finished(path: Path) -> tuple[dict[str, Any], list[Sample]]:
         raise InputError(f"{path / 'samples.jsonl'} has no line, so there is nothing to count. "
                          "Copy the whole --out folder again, or measure again.")
     return results, lines
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """results.json of a finished evaluation or run. Raises InputError where it is none."""
+    missing = [name for name in ("results.json", "samples.jsonl") if not (path / name).is_file()]
+    if missing:
+        raise InputError(f"{path} has no {' and no '.join(missing)}: it holds no finished "
+                         "evaluation or run. Give the --out folder of `sternpost eval` or "
+                         "`sternpost run`; where one was stopped, type its command again with "
+                         "--resume.")
+    results = read_json(path / "results.json")
+    if results.get("kind") not in ("eval", "run"):
+        raise InputError(f"{path / 'results.json'} is of kind {results.get('kind')!r}; expected "
+                         "eval or run. Give the --out folder of `sternpost eval` or `sternpost "
+                         "run`.")
+    return results
 
 
 def read_lines(path: Path, needed: Mapping[str, str]) -> list[Sample]:

@@ -13,7 +13,8 @@ from sternpost.assessment.judge_rates import raw_rates
 from sternpost.assessment.judge_replies import Talks, lines_of
 from sternpost.assessment.judge_settings import SampleSettings
 from sternpost.errors import InputError, OutputError
-from sternpost.files import read_json, sha256_file, write_json
+from sternpost.files import sha256_file, write_json
+from sternpost.jobs.finished import read_results
 from sternpost.store.sheets import drawn, key_path, read_key, write_sheet
 from sternpost.trials.settings import settings_from, takes
 
@@ -65,7 +66,7 @@ def judge_sample(**settings: Any) -> Sheet:
     """
     asked = settings_from(SampleSettings, settings, "judge sample")
     path, source = Path(asked.out), Path(asked.run) / "samples.jsonl"
-    results = _results(Path(asked.run))
+    results = read_results(Path(asked.run))
     identity = {"verb": "judge sample", "samples": sha256_file(source), "n": asked.n,
                 "seed": asked.seed}
     known = _known(path, identity) if path.exists() and not asked.force else None
@@ -82,23 +83,6 @@ def judge_sample(**settings: Any) -> Sheet:
     rows = [({**line, "prompt": talks.shown(line)}, weight)
             for line, weight in drawn(lines, asked.n, asked.seed)]
     return Sheet(path, _noted(path, write_sheet(path, lines, rows, identity), about))
-
-
-def _results(run: Path) -> dict[str, Any]:
-    """results.json of a finished run or evaluation."""
-    if not (run / "samples.jsonl").is_file():
-        raise InputError(f"{run / 'samples.jsonl'} is not there. Give the folder of a run or an "
-                         "evaluation, which has samples.jsonl.")
-    file = run / "results.json"
-    if not file.is_file():
-        raise InputError(f"{run} has no results.json: it holds no finished evaluation or run. Type "
-                         "the command that began it again, with --resume; or give the --out folder "
-                         "of a finished `sternpost eval` or `sternpost run`.")
-    results = read_json(file)
-    if results.get("kind") not in ("eval", "run"):
-        raise InputError(f"{file} is of kind {results.get('kind')!r}; expected eval or run. Give "
-                         "the --out folder of `sternpost eval` or `sternpost run`.")
-    return results
 
 
 def _known(path: Path, identity: dict[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, get_args
 
-from sternpost.errors import InputError
 from sternpost.evaluation import CONDITIONS
 from sternpost.jobs.finished import check_figures, read_finished
 from sternpost.jobs.results_figures import (
@@ -97,9 +96,7 @@ def results_check(*, dir: str | Path) -> ResultsChecked:
     """
     path = Path(dir)
     results, lines = read_finished(path)
-    kind = results.get("kind")
-    if kind not in ("eval", "run"):
-        raise InputError(f"{path / 'results.json'} is of kind {kind!r}; expected eval or run.")
+    kind = str(results["kind"])
     of_eval = kind == "eval"
     stated = stated_by_eval(results) if of_eval else stated_by_run(results)
     judge = results.get("judge") or {}

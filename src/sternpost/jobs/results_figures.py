@@ -8,12 +8,12 @@ Covered: rates, means, D, changes, how many prompts and how many replies without
 covered: what no line holds.
 """
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sternpost.assessment.judge_replies import turns_of
 from sternpost.evaluation import CONDITIONS, METRICS, changes, fires, grouped, runs
 from sternpost.evaluation.attack_success import outcomes
 from sternpost.jobs.finished import NUMBER, is_number, read_lines
@@ -100,12 +100,7 @@ def _kind(line: Sample) -> str:
 
 
 def _is_script(line: Sample) -> bool:
-    try:
-        turns = json.loads(line["prompt"])
-    except (KeyError, TypeError, ValueError):
-        return False
-    return isinstance(turns, list) and sum(
-        isinstance(turn, dict) and turn.get("role") == "user" for turn in turns) > 1
+    return sum(turn.role == "user" for turn in turns_of(str(line.get("prompt")))) > 1
 
 
 _KINDS = ("unsafe", "safe", "capability", "scripts")

@@ -71,6 +71,11 @@ def build_ups(prompts: Sequence[LabelledPrompt], names: Sequence[str] = (),
     return out
 
 
+def is_script(prompt: LabelledPrompt) -> bool:
+    """Whether a prompt has several user turns."""
+    return sum(message.role == "user" for message in prompt.request.messages) > 1
+
+
 def harmful_turns(prompt: LabelledPrompt) -> tuple[int, ...]:
     """Which of the user's turns, from 0, ask for harm: of an unsafe prompt those that it names,
     else the last, by the rule above; of any other none."""
@@ -82,7 +87,7 @@ def harmful_turns(prompt: LabelledPrompt) -> tuple[int, ...]:
 
 def _played(prompt: LabelledPrompt, name: str) -> LabelledPrompt:
     text = asked(prompt)
-    if sum(message.role == "user" for message in prompt.request.messages) > 1:
+    if is_script(prompt):
         raise InputError(f"{prompt.request.text[:80]!r} is a conversation already. Give prompts of "
                          "one user turn.")
     known = _library()[language_of(prompt)]

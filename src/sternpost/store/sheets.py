@@ -3,7 +3,7 @@
     SHEET.csv         id, prompt, reply, annotator_1, annotator_2: all that an annotator sees
     SHEET.csv.key.json   per id: condition, value, kind, language, suite, the judge's verdict, and
                       the weight: how many of the run's lines the row stands for;
-                      and the place of the run, and its refusal rates (jobs/judge_sample.py)
+                      and the place of the run, and its refusal rates (assessment/judge_rates.py)
 
 Condition, verdict and all else stay in the key; rows come in a random order. A stratum is a
 condition x kind x verdict x language; each gets a row before any gets a second, so that rare ones

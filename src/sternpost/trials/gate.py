@@ -20,13 +20,12 @@ from sternpost.gates import (
     from_tensors,
     to_tensors,
 )
-from sternpost.prompts import Splits
+from sternpost.prompts import Splits, is_script
 from sternpost.sae import SAE
 from sternpost.stats import Threshold, auroc, conformal_threshold
 from sternpost.store import Sample, line_rate
 from sternpost.trials.bench import Bench, Trial, own_replies
 from sternpost.trials.find import Found, Search, d_points
-from sternpost.trials.multi_turn import is_script
 from sternpost.trials.sweep import Chosen
 from sternpost.types import Clamp, Completion, LabelledPrompt, Plan, Transcript
 

@@ -11,15 +11,10 @@ from dataclasses import replace
 from typing import Any
 
 from sternpost.engines.transformers import TransformersEngine
-from sternpost.prompts import harmful_turns
+from sternpost.prompts import harmful_turns, is_script
 from sternpost.stats import rate
 from sternpost.trials.bench import Bench
 from sternpost.types import Completion, LabelledPrompt, Message, Plan, Rate
-
-
-def is_script(prompt: LabelledPrompt) -> bool:
-    """Whether a prompt has several user turns."""
-    return sum(message.role == "user" for message in prompt.request.messages) > 1
 
 
 def measure_build_ups(bench: Bench, plans: Mapping[str, Plan | None],
